@@ -1,0 +1,177 @@
+#include "active.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace agf {
+
+namespace {
+
+// The phase is over when |grad L|^2 t, a bound on what is left to gain on a power-law approach, is below this part of
+// the loss. A gain of e L is a change of the residual by sqrt(e): 1e-8 would leave the utilities of the next race, and
+// so its times, wrong by 1e-4.
+constexpr double equilibrium = 1e-16;
+// Some limits lie at infinity (a valley along which neurons drift for ever, the loss falling like ln t): the phase is
+// given up after this many steps that each found the bound below `late` of the loss.
+constexpr double late = 1e-5;
+constexpr long most_late_steps = 300, most_implicit_steps = 20000, most_explicit_steps = 200000;
+
+std::vector<double> gather(const State& state, const std::vector<int>& members) {
+  std::vector<double> theta;
+  theta.reserve(members.size() * state.params);
+  for (int i : members) {
+    const auto at = static_cast<std::size_t>(i);
+    const double scale = std::exp(state.log_norm[at]);
+    for (std::size_t e = 0; e < state.params; ++e) theta.push_back(scale * state.direction[at * state.params + e]);
+  }
+  return theta;
+}
+
+void scatter(State& state, const std::vector<int>& members, const std::vector<double>& theta) {
+  const std::size_t m = state.params;
+  for (std::size_t k = 0; k < members.size(); ++k) {
+    const auto at = static_cast<std::size_t>(members[k]);
+    const double length = norm(m, &theta[k * m]);
+    for (std::size_t e = 0; e < m; ++e) state.direction[at * m + e] = theta[k * m + e] / length;
+    state.log_norm[at] = std::log(length);
+  }
+}
+
+// Zero in (0, 1] of a function positive at 0 and negative at 1, by the Illinois method.
+template <typename Function>
+double root(double at_low, double at_high, Function&& function) {
+  double low = 0, high = 1;
+  if (!std::isfinite(at_low) || !std::isfinite(at_high)) return 1;
+  int side = 0;
+  for (int i = 0; i < 60 && high - low > 1e-11; ++i) {
+    const double middle = std::clamp((low * at_high - high * at_low) / (at_high - at_low), low, high);
+    const double value = function(middle);
+    if (std::abs(value) < 1e-9) return middle;
+    if (value > 0) {
+      low = middle;
+      at_low = value;
+      if (side > 0) at_high *= 0.5;
+      side = 1;
+    } else {
+      high = middle;
+      at_high = value;
+      if (side < 0) at_low *= 0.5;
+      side = -1;
+    }
+  }
+  return high;
+}
+
+}  // namespace
+
+ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats, Drift& drift,
+                       const ActiveOptions& options, State& state) {
+  const std::size_t m = state.params;
+  std::vector<int> members;
+  for (std::size_t i = 0; i < state.count; ++i)
+    if (state.active[i]) members.push_back(static_cast<int>(i));
+
+  ActiveOutcome outcome;
+  Coupled flow(problem, backend, control, stats, {options.rtol, options.adaptive_rate});
+  flow.reset(gather(state, members), {});
+  drift.begin(flow.theta());
+  double onset = options.onset;
+  if (onset <= 0) {
+    double rate = 0;
+    for (std::size_t k = 0; k < members.size(); ++k)
+      rate = std::max(rate, norm(m, &flow.gradient()[k * m]) / norm(m, &flow.theta()[k * m]));
+    onset = rate > 0 ? 1 / rate : 0;
+  }
+
+  const double rest = std::max(equilibrium, problem.epsilon());
+
+  // What ends the phase or changes its members, as ln(quantity / threshold): below 0, it has happened.
+  auto events = [&](const std::vector<double>& theta, const std::vector<double>& gradient, double loss, double elapsed,
+                    std::vector<char>* leaving) {
+    double first = std::log(loss / options.loss_tol);
+    const double left = dot(theta.size(), gradient.data(), gradient.data()) * (elapsed + onset);
+    first = std::min(first, std::log(left / (rest * loss)));
+    for (std::size_t k = 0; k < members.size(); ++k) {
+      const double* x = &theta[k * m];
+      if (leaving) (*leaving)[k] = 0;
+      if (norm(m, x) >= 1 || dot(m, x, &gradient[k * m]) >= 0) continue;
+      double part = 0;
+      problem.contribution(x, 1, &part);
+      const double margin = std::log(part / (options.rtol * std::sqrt(2 * loss)));
+      first = std::min(first, margin);
+      if (leaving) (*leaving)[k] = margin <= 1e-6;
+    }
+    return std::isnan(first) ? -infinity : first;
+  };
+
+  long late_steps = 0;
+  for (long steps = 0;; ++steps) {
+    if (members.empty()) {
+      outcome.converged = true;
+      break;
+    }
+    std::vector<char> leaving(members.size());
+    double before = events(flow.theta(), flow.gradient(), flow.loss(), outcome.elapsed, &leaving);
+    if (before <= 1e-6) {
+      std::vector<int> stay;
+      for (std::size_t k = 0; k < members.size(); ++k)
+        if (!leaving[k]) stay.push_back(members[k]);
+      if (stay.size() == members.size()) {
+        outcome.converged = true;
+        break;
+      }
+      scatter(state, members, flow.theta());
+      for (std::size_t k = 0; k < members.size(); ++k)
+        if (leaving[k]) {
+          // Its fall below norm 1 belongs to the clock that follows.
+          const auto i = static_cast<std::size_t>(members[k]);
+          state.active[i] = 0;
+          state.log_norm[i] = 0;
+          outcome.returned.push_back(members[k]);
+        }
+      members = stay;
+      const double hint = flow.step_hint();
+      flow.reset(gather(state, members), {});
+      flow.set_step_hint(hint);
+      drift.begin(flow.theta());
+      continue;
+    }
+    const double left = options.time - outcome.elapsed;
+    if (!(left > 0)) break;
+    if (flow.implicit() && flow.gradient_square() * (outcome.elapsed + onset) < late * flow.loss()) ++late_steps;
+    if (steps >= (flow.implicit() ? most_implicit_steps : most_explicit_steps) ||
+        (late_steps > most_late_steps && !std::isfinite(options.time))) {
+      outcome.exhausted = true;
+      break;
+    }
+    double moved = 0;
+    auto step = flow.advance(left, left, moved);
+    if (step == Coupled::Step::accepted) {
+      const double after = events(flow.theta(), flow.gradient(), flow.loss(), outcome.elapsed + moved, nullptr);
+      if (after < 0) {
+        // The moment itself, not the end of the step that it fell in: what follows must not depend on the step sizes.
+        const double s = root(before, after, [&](double at) {
+          std::vector<double> theta, gradient;
+          std::vector<Dormant> none;
+          flow.between(at, theta, none);
+          const double loss = flow.look(theta, gradient);
+          return events(theta, gradient, loss, outcome.elapsed + at * moved, nullptr);
+        });
+        if (s < 1) step = flow.shorten(s, moved);
+      }
+    }
+    if (step == Coupled::Step::stopped) break;
+    if (step == Coupled::Step::failed) {
+      outcome.failed = true;
+      break;
+    }
+    // To the last bit at the end, whatever rounding made of the sum.
+    outcome.elapsed = moved == left ? options.time : outcome.elapsed + moved;
+    drift.look(flow.theta());
+  }
+  scatter(state, members, flow.theta());
+  outcome.gradient_norm = std::sqrt(flow.gradient_square());
+  return outcome;
+}
+
+}  // namespace agf

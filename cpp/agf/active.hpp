@@ -1,0 +1,34 @@
+// Active phase: the active neurons minimise the loss together, along the flow, to equilibrium.
+#pragma once
+
+#include <vector>
+
+#include "coupled.hpp"
+#include "drift.hpp"
+
+namespace agf {
+
+struct ActiveOptions {
+  double rtol = 1e-9;
+  bool adaptive_rate = false;
+  double time = infinity;  // longest flow time
+  double loss_tol = 0;
+  // 1 / (fastest relative growth that has yet to be seen): a phase that has only begun has moved little for that reason
+  // alone.
+  double onset = 0;
+};
+
+struct ActiveOutcome {
+  double elapsed = 0;
+  double gradient_norm = 0;
+  bool converged = false;
+  bool exhausted = false, failed = false;  // work limit reached; no acceptable step
+  std::vector<int> returned;               // neurons that fell dormant, in order
+};
+
+// `active`: the neurons' numbers. Updates state (direction, log-norm, active flags) and leaves the residual in
+// `residual`.
+ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats, Drift& drift,
+                       const ActiveOptions& options, State& state);
+
+}  // namespace agf

@@ -1,0 +1,97 @@
+// Gradient flow of neurons that shape the residual ("coupled", in theta itself) together with any that are too small to
+// be seen in it ("faint", as direction and log-norm): the active phase when there are no faint ones, the full flow
+// otherwise.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "backend.hpp"
+#include "dormant.hpp"
+#include "integrate.hpp"
+#include "problem.hpp"
+#include "trajectory.hpp"
+
+namespace agf {
+
+struct CoupledOptions {
+  double rtol = 1e-9;
+  bool adaptive_rate = false;  // neuron i moves at |theta_i|^{2 - kappa} times its gradient
+};
+
+class Coupled final : public Field {
+ public:
+  Coupled(const Problem& problem, Backend& backend, Control& control, Stats& stats, CoupledOptions options);
+  ~Coupled() override;
+
+  // theta (count, params) of the coupled neurons; the faint ones as they are. Chooses the method anew.
+  void reset(std::vector<double> theta, std::vector<Dormant> faint);
+
+  enum class Step { accepted, stopped, failed };
+  // One accepted step of at most `limit` (repeats rejected ones); `moved` gets its length. `horizon`: how far the
+  // caller means to go (inf: to equilibrium), which decides when an implicit method pays.
+  Step advance(double limit, double horizon, double& moved);
+  // State at a fraction of the last step.
+  void between(double s, std::vector<double>& theta, std::vector<Dormant>& faint) const;
+  // Loss and grad U of the coupled neurons at parameters of the last step's neighbourhood.
+  double look(const std::vector<double>& theta, std::vector<double>& gradient);
+  // Goes back and takes only a fraction s of the last step, by a step of its own; `moved` gets the length.
+  Step shorten(double s, double& moved);
+
+  const std::vector<double>& theta() const { return theta_; }
+  const std::vector<double>& gradient() const { return gradient_; }  // grad U of the coupled = -grad L
+  const std::vector<Dormant>& faint() const { return faint_; }
+  const Signal& residual() const { return *signal_; }
+  double loss() const { return loss_; }
+  double gradient_square() const;
+  // d lambda / dt of faint neuron j.
+  double growth(std::size_t j) const { return f_[theta_.size() + j * (m_ + 1) + m_]; }
+  bool implicit() const { return implicit_; }
+  double step_hint() const { return h_; }
+  void set_step_hint(double h) { h_ = h; }
+  // True if hess L at the present point has no eigenvalue below -growth.
+  bool stable(double growth);
+
+  std::size_t size() const override { return theta_.size() + faint_.size() * (m_ + 1); }
+  void rhs(const std::vector<int>& which, const double* y, double* f) override;
+  bool solve(const std::vector<int>& which, double* x) override;
+
+ private:
+  const Problem& problem_;
+  Backend& backend_;
+  Control& control_;
+  Stats& stats_;
+  CoupledOptions options_;
+  std::size_t m_;
+  double kappa_;
+  Accuracy accuracy_{};
+  bool implicit_ = false, dense_ = true, stale_ = true, rejected_ = false;
+  double h_ = 0, last_ = 0, spent_ = 0, loss_ = 0, trial_loss_ = 0, shift_ = 0;
+  std::vector<double> theta_, gradient_, f_, y_, before_;
+  std::vector<Dormant> faint_, before_faint_;
+  std::vector<double> faint_gradient_;
+  std::unique_ptr<Signal> signal_, trial_signal_, tangent_signal_;
+  double scale_;  // L of no neurons at all
+  Trial trial_;
+  // Linear algebra of the implicit step.
+  std::vector<double> hessian_, factor_, faint_hessian_, faint_factor_, faint_coupling_, faint_border_, faint_schur_;
+  std::vector<int> pivots_;
+  std::vector<double> ramp_, faint_ramp_, points_, slopes_;
+
+  std::size_t coupled() const { return theta_.size() / m_; }
+  Shape shape() const;
+  Shape faint_shape() const;
+  void field(const double* y, const Signal& residual, double* f);
+  void evaluate(bool residual_known);
+  void linearize();
+  bool factor(double h);
+  bool krylov(double* b);
+  double error() const;
+  double explicit_cost() const;
+  double implicit_cost() const;
+  void go_implicit();
+  Step try_advance(double limit, double horizon, double& moved);
+  double faint_rate(double log_norm) const;
+};
+
+}  // namespace agf

@@ -1,0 +1,351 @@
+#include "flow.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "clock.hpp"
+#include "coupled.hpp"
+#include "drift.hpp"
+#include "frame.hpp"
+#include "interrupt.hpp"
+
+namespace agf {
+
+namespace {
+
+constexpr long most_steps = 5'000'000;
+// A resting set of neurons may have an unstable direction this slow, relative to the largest curvature.
+constexpr double slowest_growth = 1e-9;
+constexpr double late = 1e-4;
+constexpr long most_late_steps = 40;
+
+// ln of the norm below which a neuron's output is lost in the rounding of the residual, so that the residual is
+// exactly what the others make it. A sigma that is not homogeneous must also be its leading term to the last bit.
+double faint_log_norm(const Problem& problem, double loss) {
+  const double scale = std::pow(problem.input_scale(), problem.kappa() - 1) / std::sqrt(2 * loss);
+  const double last_bit = std::log(problem.epsilon()) - 3;
+  const double level = (last_bit - std::max(0.0, std::log(scale))) / problem.kappa();
+  return problem.homogeneous() ? level : std::min(level, last_bit - std::max(0.0, std::log(problem.input_scale())));
+}
+
+class Run {
+ public:
+  Run(const Frame& frame, Backend& backend, Control& control, const State& start, const FlowOptions& options)
+      : frame_(frame),
+        problem_(frame.problem()),
+        backend_(backend),
+        control_(control),
+        options_(options),
+        degree_(options.adaptive_rate ? 2 : problem_.kappa()),
+        state_(frame.inward(start)),
+        coupled_flow_(problem_, backend, control, path_.stats, {options.rtol, options.adaptive_rate}),
+        drift_(problem_) {
+    if (std::isnan(state_.log_eta)) state_.log_eta = log_mean_threshold(state_, degree_);
+    auto target = problem_.make_signal();
+    scale_ = problem_.residual(nullptr, 0, *target);
+    level_ = faint_log_norm(problem_, scale_ > 0 ? scale_ : 1);
+    start_time_ = clock();
+  }
+
+  Trajectory go() {
+    for (std::size_t i = 0; i < state_.count; ++i)
+      (state_.log_norm[i] >= level_ ? coupled_ : faint_).push_back(index(i));
+    try {
+      integrate();
+      gather();
+    } catch (const Interrupted&) {
+      finish(control_.stop);
+    }
+    for (std::size_t i = 0; i < state_.count; ++i) state_.active[i] = state_.log_norm[i] >= 0;
+    path_.state = frame_.outward(state_);
+    if (drift_.has()) path_.conserved_drift = drift_.worst();
+    path_.stats.seconds = control_.seconds();
+    return std::move(path_);
+  }
+
+ private:
+  void integrate() {
+    regroup();
+    while (next_ < options_.save_at.size() && !options_.save_all && options_.save_at[next_] <= clock()) {
+      record(true);
+      ++next_;
+    }
+    if (options_.save_all) record(false);
+    if (coupled_.empty() && !(scale_ > 0)) return finish(Status::nothing_to_learn);
+    while (!done_) {
+      if (control_.poll()) {
+        finish(control_.stop);
+      } else if (options_.loss_tol >= 0 && coupled_flow_.loss() <= options_.loss_tol) {
+        finish(Status::loss_tol);
+      } else if (!(clock() < options_.t_end)) {
+        finish(Status::t_end);
+      } else if (path_.stats.steps > most_steps) {
+        finish(Status::work_limit);
+      } else if (coupled_.empty() || at_rest()) {
+        plateau();
+      } else {
+        move();
+      }
+    }
+  }
+
+  const Frame& frame_;
+  const Problem& problem_;
+  Backend& backend_;
+  Control& control_;
+  const FlowOptions& options_;
+  double degree_;
+  Trajectory path_;
+  State state_;
+  Coupled coupled_flow_;
+  Drift drift_;
+  std::vector<int> coupled_, faint_;  // the neurons' numbers, in the order of coupled_flow_
+  double scale_ = 0, level_ = 0, start_time_ = 0;
+  double elapsed_ = 0;  // since the residual last began to move
+  double onset_ = 0;    // time scale of the fastest growth at the last regrouping
+  double elapsed_at_regroup_ = 0;
+  long late_steps_ = 0;
+  std::size_t next_ = 0;  // in save_at
+  bool done_ = false;
+
+  static int index(std::size_t i) { return static_cast<int>(i); }
+  double clock() const { return options_.scaled_clock ? state_.scaled_time : state_.time; }
+
+  void finish(Status status) {
+    path_.status = status;
+    done_ = true;
+  }
+
+  // The next time at which the run must stand still: a point to save, or the end.
+  double target() const {
+    const bool saves = !options_.save_all && next_ < options_.save_at.size();
+    return saves ? std::min(options_.save_at[next_], options_.t_end) : options_.t_end;
+  }
+
+  // Writes the present parameters into state_.
+  void gather() { scatter(coupled_flow_.theta(), coupled_flow_.faint(), state_); }
+
+  void scatter(const std::vector<double>& theta, const std::vector<Dormant>& faint, State& state) const {
+    const std::size_t m = state.params;
+    for (std::size_t k = 0; k < coupled_.size(); ++k) {
+      const auto i = static_cast<std::size_t>(coupled_[k]);
+      const double length = norm(m, &theta[k * m]);
+      for (std::size_t e = 0; e < m; ++e) state.direction[i * m + e] = theta[k * m + e] / length;
+      state.log_norm[i] = std::log(length);
+    }
+    for (std::size_t k = 0; k < faint_.size(); ++k) {
+      const auto i = static_cast<std::size_t>(faint_[k]);
+      std::copy(faint[k].direction.begin(), faint[k].direction.end(), &state.direction[i * m]);
+      state.log_norm[i] = faint[k].log_norm;
+    }
+  }
+
+  // Hands state_ over to the joint flow with the present division into coupled and faint.
+  void regroup() {
+    const std::size_t m = state_.params;
+    std::vector<double> theta;
+    for (int i : coupled_) {
+      const auto at = static_cast<std::size_t>(i);
+      for (std::size_t e = 0; e < m; ++e) theta.push_back(std::exp(state_.log_norm[at]) * state_.direction[at * m + e]);
+    }
+    std::vector<Dormant> faint;
+    for (int i : faint_) {
+      const double* row = &state_.direction[static_cast<std::size_t>(i) * m];
+      faint.push_back({std::vector<double>(row, row + m), state_.log_norm[static_cast<std::size_t>(i)], 0});
+    }
+    const double hint = coupled_flow_.step_hint();
+    coupled_flow_.reset(std::move(theta), std::move(faint));
+    coupled_flow_.set_step_hint(hint);
+    drift_.begin(coupled_flow_.theta());
+    double rate = 0;
+    for (std::size_t k = 0; k < coupled_.size(); ++k) rate = std::max(rate, relative_rate(k));
+    onset_ = rate > 0 ? 1 / rate : 0;
+    elapsed_at_regroup_ = elapsed_;
+    late_steps_ = 0;
+  }
+
+  double relative_rate(std::size_t k) const {
+    const std::size_t m = state_.params;
+    const double length = norm(m, &coupled_flow_.theta()[k * m]);
+    return norm(m, &coupled_flow_.gradient()[k * m]) / length;
+  }
+
+  bool record(bool with_state) {
+    Point point{state_.time, state_.scaled_time, coupled_flow_.loss(), elapsed_};
+    if (!with_state) return push(point, nullptr);
+    gather();
+    return push(point, &state_);
+  }
+
+  bool push(const Point& point, const State* state) {
+    path_.points.push_back(point);
+    if (state) path_.states.push_back(frame_.outward(*state));
+    if (options_.observer && options_.observer(point, state ? &path_.states.back() : nullptr)) {
+      finish(Status::callback);
+      return true;
+    }
+    return false;
+  }
+
+  // The coupled neurons have nothing left to do: what they may still take off the loss is below the accuracy asked
+  // for (a gain of e L is a change of the residual by sqrt(e)), none of them is growing into something new, and no
+  // hidden direction is unstable. On a valley without end (quadratic networks) that never comes: after many steps that
+  // gained next to nothing the residual is taken to stand still, and the run says so.
+  bool at_rest() {
+    if (!coupled_flow_.implicit()) return false;
+    const double time = elapsed_ - elapsed_at_regroup_ + onset_;
+    const double left = coupled_flow_.gradient_square() * time;
+    const double loss = coupled_flow_.loss();
+    const double accuracy = std::max(0.1 * options_.rtol, 10 * problem_.epsilon());
+    const bool settled = left <= std::max(accuracy * accuracy * loss, 1e-20 * scale_);
+    if (left <= late * loss) ++late_steps_;
+    if (!settled && late_steps_ <= most_late_steps) return false;
+    const std::size_t m = state_.params;
+    for (std::size_t k = 0; k < coupled_.size(); ++k) {
+      if (relative_rate(k) * time > 1) return false;
+      const double* x = &coupled_flow_.theta()[k * m];
+      const double square = dot(m, x, x);
+      if (square < 0.1 && dot(m, x, &coupled_flow_.gradient()[k * m]) * time > 1e-3 * square) return false;
+    }
+    if (!coupled_flow_.stable(slowest_growth)) return false;
+    if (!settled) path_.note("valley_frozen");
+    return true;
+  }
+
+  // The residual stands still: the faint neurons run by themselves, each in its own clock, up to where one begins to
+  // be seen.
+  void plateau() {
+    gather();
+    std::vector<Dormant> faint = coupled_flow_.faint();
+    RaceOptions race_options;
+    race_options.clock = degree_;
+    race_options.threshold = level_;
+    race_options.rtol = options_.rtol;
+    race_options.inert = 1e-10 * std::sqrt(2 * scale_) * problem_.input_scale();
+    const double goal = target();
+    const double left = goal - clock();
+    race_options.log_limit = std::log(left) + (options_.scaled_clock ? state_.log_eta : 0);
+    const RaceOutcome outcome =
+        race(problem_, backend_, control_, path_.stats, coupled_flow_.residual(), race_options, faint);
+    if (outcome.unresolved) path_.note("direction_unresolved");
+    if (outcome.end == RaceEnd::stopped) return;
+    if (outcome.end == RaceEnd::exhausted) return finish(Status::work_limit);
+    if (outcome.end == RaceEnd::inert && !std::isfinite(goal)) return finish(Status::inert);
+    const bool crossed = outcome.end == RaceEnd::crossed;
+    const double log_elapsed = crossed ? outcome.log_elapsed : race_options.log_limit;
+    pass(state_, log_elapsed);
+    elapsed_ += std::exp(log_elapsed);
+    if (!crossed) (options_.scaled_clock ? state_.scaled_time : state_.time) = goal;
+    scatter(coupled_flow_.theta(), faint, state_);
+    std::vector<int> stay;
+    for (std::size_t k = 0; k < faint_.size(); ++k)
+      (crossed && faint[k].log_norm >= level_ ? coupled_ : stay).push_back(faint_[k]);
+    faint_ = stay;
+    if (crossed) {
+      for (int i : coupled_)
+        state_.log_norm[static_cast<std::size_t>(i)] = std::max(state_.log_norm[static_cast<std::size_t>(i)], level_);
+      elapsed_ = 0;
+      coupled_flow_.set_step_hint(0);
+    }
+    regroup();
+    if (options_.save_all) {
+      record(false);
+    } else if (!crossed && next_ < options_.save_at.size() && options_.save_at[next_] == goal) {
+      if (!record(true)) ++next_;
+    }
+  }
+
+  void move() {
+    double left = target() - clock();
+    if (options_.scaled_clock) left *= std::exp(state_.log_eta);
+    // A faint neuron must not grow far into sight before it is seen.
+    double limit = left;
+    if (!options_.save_all && next_ < options_.save_at.size()) {
+      // Points to save are read off the dense output; only the end is stepped to.
+      limit = options_.t_end - clock();
+      if (options_.scaled_clock) limit *= std::exp(state_.log_eta);
+    }
+    const double to_end = limit;
+    for (std::size_t j = 0; j < faint_.size(); ++j) {
+      const double growth = coupled_flow_.growth(j);
+      if (growth > 0) limit = std::min(limit, (level_ + 2 - coupled_flow_.faint()[j].log_norm) / growth);
+    }
+    double moved = 0;
+    const double from = clock();
+    const State before = state_;
+    const auto step = coupled_flow_.advance(limit, to_end, moved);
+    if (step == Coupled::Step::stopped) return;
+    if (step == Coupled::Step::failed) return finish(Status::non_finite);
+    const double unit = options_.scaled_clock ? std::exp(-state_.log_eta) : 1;
+    const double elapsed_before = elapsed_;
+    state_.time += moved;
+    state_.scaled_time += moved * std::exp(-state_.log_eta);
+    elapsed_ += moved;
+    if (moved == to_end && std::isfinite(options_.t_end))
+      (options_.scaled_clock ? state_.scaled_time : state_.time) = options_.t_end;
+    drift_.look(coupled_flow_.theta());
+    if (options_.save_all) {
+      if (record(false)) return;
+    } else {
+      save_between(before, from, moved, unit, elapsed_before);
+      if (done_) return;
+    }
+
+    bool changed = false;
+    const std::size_t m = state_.params;
+    std::vector<int> coupled, faint;
+    for (std::size_t k = 0; k < coupled_.size(); ++k) {
+      const bool fades = std::log(norm(m, &coupled_flow_.theta()[k * m])) < level_ - 2;
+      (fades ? faint : coupled).push_back(coupled_[k]);
+      changed = changed || fades;
+    }
+    for (std::size_t j = 0; j < faint_.size(); ++j) {
+      const bool appears = coupled_flow_.faint()[j].log_norm >= level_;
+      (appears ? coupled : faint).push_back(faint_[j]);
+      changed = changed || appears;
+    }
+    if (changed) {
+      gather();
+      coupled_ = coupled;
+      faint_ = faint;
+      regroup();
+    }
+  }
+
+  void save_between(const State& before, double from, double moved, double unit, double elapsed_before) {
+    auto signal = problem_.make_signal();
+    std::vector<double> theta;
+    std::vector<Dormant> faint;
+    while (next_ < options_.save_at.size() && options_.save_at[next_] <= clock()) {
+      const double at = options_.save_at[next_];
+      const double s = std::clamp((at - from) / (unit * moved), 0.0, 1.0);
+      coupled_flow_.between(s, theta, faint);
+      Point point;
+      point.loss = problem_.residual(theta.data(), coupled_.size(), *signal);
+      point.time = before.time + s * moved;
+      point.scaled_time = before.scaled_time + s * moved * std::exp(-state_.log_eta);
+      (options_.scaled_clock ? point.scaled_time : point.time) = at;
+      point.elapsed = elapsed_before + s * moved;
+      State state = state_;
+      state.time = point.time;
+      state.scaled_time = point.scaled_time;
+      scatter(theta, faint, state);
+      for (std::size_t i = 0; i < state.count; ++i) state.active[i] = state.log_norm[i] >= 0;
+      ++next_;
+      if (push(point, &state)) return;
+    }
+  }
+};
+
+}  // namespace
+
+Trajectory gradient_flow(const Problem& problem, Backend& backend, Control& control, const State& start,
+                         const FlowOptions& options) {
+  // Once only: what it takes to leave in order may call kernels again.
+  const std::function<bool()> ask = [&control]() { return !control.stopping && control.poll(); };
+  const InterruptionScope scope(ask);
+  const Frame frame(problem, start);
+  return Run(frame, backend, control, start, options).go();
+}
+
+}  // namespace agf

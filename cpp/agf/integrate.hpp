@@ -1,0 +1,62 @@
+// One step of a method on a batch of independent systems, each with its own step size.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "problem.hpp"
+
+namespace agf {
+
+// Right-hand side of K independent autonomous systems of one size. Rows of y, f and x follow `which`.
+class Field {
+ public:
+  virtual ~Field() = default;
+  virtual std::size_t size() const = 0;
+  virtual void rhs(const std::vector<int>& which, const double* y, double* f) = 0;
+  // Implicit methods only: x <- (shift I - J)^{-1} x with the shift and the point of the last factorisation.
+  virtual bool solve(const std::vector<int>& which, double* x) = 0;
+};
+
+// A step tried: the new values, the estimate of the local error, and the dense output
+//   y(s) = (1-s) y0 + s (y1 + (1-s) (d0 + s (d1 + s d2))),  0 <= s <= 1, of order 4.
+struct Trial {
+  std::vector<double> y1, error, f1, dense[3];
+  std::vector<double> stage[8], work;
+  bool solved = true;
+  bool has_f1 = false;  // f1 = F(y1) came for free
+
+  double at(std::size_t row, std::size_t column, std::size_t size, const double* y0, double s) const {
+    const std::size_t i = row * size + column;
+    return (1 - s) * y0[i] + s * (y1[i] + (1 - s) * (dense[0][i] + s * (dense[1][i] + s * dense[2][i])));
+  }
+};
+
+// Evaluations of the right-hand side, the one at y0 (given as f0) not counted.
+void explicit_step(Field& field, const std::vector<int>& which, const double* h, const double* y0, const double* f0,
+                   Trial& trial);
+// The field has been factorised at y0 with shift 1/(gamma h) for every system in `which`.
+void implicit_step(Field& field, const std::vector<int>& which, const double* h, const double* y0, const double* f0,
+                   Trial& trial);
+
+inline constexpr int explicit_evaluations = 6;
+inline constexpr int implicit_evaluations = 7;
+
+// Local tolerance of a run that is to be right to rtol at its end.
+//
+// A kinked sigma (relu, leaky_relu) on samples makes a flow that is discontinuous across every hyperplane w.x = 0 and
+// slides along those that attract from both sides. Implicit steps follow it through a ramp of half-width `ramp`
+// (relative to |theta| sqrt(E|x|^2)). Measured on random problems: the ramp moves jump times by 0.1 to 200 times its
+// width, proportionally, provided the local tolerance resolves the ramp to a hundredth; with tolerance and ramp alike
+// the error estimate misses kinks and times stop converging. Where samples are many the step at one kink, of order 1/n,
+// is itself below the accuracy asked for: then chatter across it averages to the sliding motion, and nothing is gained
+// by resolving it.
+struct Accuracy {
+  double local, ramp;
+};
+Accuracy accuracy(double rtol, const Problem& problem, bool implicit);
+
+// Next step from the scaled error (1: just acceptable) of an embedded pair of orders 5 and 4.
+double step_factor(double error, bool after_rejection);
+
+}  // namespace agf

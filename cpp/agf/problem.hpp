@@ -1,0 +1,78 @@
+// A model bound to data on one device, at the grain of whole sets of neurons.
+//
+// Everything the phases need rests on  -dL/dtheta_i = grad U(theta_i; r),  U(theta; r) = E<f(x; theta), r(x)>,
+// r = y - sum_i f(x; theta_i),  L = 1/2 E|r|^2  (E: mean over samples).
+// Parameters are double here whatever the scalar type of the data: (count, params) row-major, one row per neuron.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace agf {
+
+// A function on the samples (a residual): storage is the problem's own, in its scalar type.
+class Signal {
+ public:
+  virtual ~Signal() = default;
+};
+
+// How the nonlinearity is read.
+struct Shape {
+  // The leading homogeneous term of sigma at 0 in place of sigma.
+  bool leading = false;
+  // Per neuron, half-width of a ramp that replaces the step of sigma' at a kink (sigma' linear on [-w, w], sigma its
+  // integral): makes the flow of a kinked sigma smooth for implicit integration. Null: sigma itself.
+  const double* ramp = nullptr;
+};
+
+class Problem {
+ public:
+  virtual ~Problem() = default;
+
+  virtual std::size_t params() const = 0;   // m
+  virtual std::size_t outputs() const = 0;  // c
+  virtual std::size_t samples() const = 0;  // n
+  virtual double kappa() const = 0;         // degree of the leading term of f in theta
+  virtual bool homogeneous() const = 0;     // sigma is its own leading term
+  virtual bool kinked() const = 0;          // sigma' has a step at 0
+  virtual double input_scale() const = 0;   // sqrt E|x|^2
+  virtual double epsilon() const = 0;       // unit roundoff of the scalar type
+
+  virtual std::unique_ptr<Signal> make_signal() const = 0;
+
+  // r = y - sum_i f_i; returns L = 1/2 E|r|^2. count = 0 gives r = y.
+  virtual double residual(const double* theta, std::size_t count, Signal& r, Shape shape = {}) const = 0;
+  // dr = -sum_i (df_i/dtheta_i) v_i, the derivative of the residual along v.
+  virtual void residual_derivative(const double* theta, const double* v, std::size_t count, Signal& dr,
+                                   Shape shape = {}) const = 0;
+  // U (count) and grad U (count, params); either may be null.
+  virtual void utility(const double* theta, std::size_t count, const Signal& r, double* value, double* gradient,
+                       Shape shape = {}) const = 0;
+  // out_i = hess U(theta_i; r) v_i  (+ grad U(theta_i; dr) when dr is given: then out = -(hess L) v if dr came from v).
+  virtual void curvature_vector(const double* theta, const double* v, std::size_t count, const Signal& r,
+                                const Signal* dr, double* out, Shape shape = {}) const = 0;
+  // hess U of each neuron by itself: (count, params, params), full symmetric matrices.
+  virtual void utility_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
+                               Shape shape = {}) const = 0;
+  // hess L of all neurons together: (count * params) squared, full symmetric.
+  virtual void loss_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
+                            Shape shape = {}) const = 0;
+  // sqrt E|f_i|^2 per neuron.
+  virtual void contribution(const double* theta, std::size_t count, double* out) const = 0;
+  // The quantity that the flow conserves, per neuron; false where sigma has none.
+  // Dense with sigma homogeneous of degree k: k |a|^2 - |w|^2.
+  virtual bool conserved(const double* theta, std::size_t count, double* out) const = 0;
+
+  // Floating-point work, for choosing between methods without a clock.
+  virtual double evaluation_flops(std::size_t count) const = 0;
+  virtual double utility_hessian_flops(std::size_t count) const = 0;
+  virtual double loss_hessian_flops(std::size_t count) const = 0;
+
+  // The same problem in fewer inputs where the data allow it exactly (rank X < d): fills `basis` with the
+  // orthonormal map (d, k) row-major and returns a problem on inputs [X basis, 0], whose last, empty input carries the
+  // norm of what is left of w outside the span. Null where nothing is gained.
+  virtual std::unique_ptr<Problem> reduced(std::vector<double>& basis) const = 0;
+};
+
+}  // namespace agf

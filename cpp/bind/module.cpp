@@ -1,0 +1,63 @@
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "bind/dense.hpp"
+#include "cpu/blas.hpp"
+#include "cpu/isa.hpp"
+#include "cpu/pool.hpp"
+
+namespace agf::bind {
+
+void bind_engine(pybind11::module_& m);
+
+}  // namespace agf::bind
+
+namespace {
+
+namespace py = pybind11;
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#else
+  return "gcc " __VERSION__;
+#endif
+}
+
+py::dict info() {
+  py::list sets;
+  for (const agf::cpu::Isa* const* set = agf::cpu::isa_available(); *set; ++set) sets.append((*set)->name);
+  py::dict facts;
+  facts["version"] = AGF_VERSION;
+  facts["isa"] = agf::cpu::isa().name;
+  facts["isa_available"] = sets;
+  facts["threads"] = agf::cpu::pool::threads();
+  facts["blas"] = agf::cpu::blas::description();
+  facts["compiler"] = compiler();
+  return facts;
+}
+
+void set_threads(py::ssize_t count) {
+  constexpr py::ssize_t most = 1024;
+  if (count < 1 || count > most) {
+    throw py::value_error("threads: got " + std::to_string(count) + ", expected 1 to " + std::to_string(most));
+  }
+  agf::cpu::pool::set_threads(static_cast<std::size_t>(count));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  // Both may refuse, and then the import says why.
+  agf::cpu::blas::load();
+  agf::cpu::isa();
+  agf::bind::bind_dense(m);
+#if defined(AGF_HAS_ENGINE)
+  agf::bind::bind_engine(m);
+#endif
+  m.def("info", &info);
+  m.def("set_threads", &set_threads, py::arg("threads"));
+  m.def("get_threads", &agf::cpu::pool::threads);
+  m.attr("__version__") = AGF_VERSION;
+}

@@ -1,0 +1,123 @@
+// Dense two-layer networks on the CPU: f = sum_i a_i sigma(w_i x), theta_i = [w_i (d) | a_i (c)].
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "agf/pointwise.hpp"
+#include "agf/problem.hpp"
+
+namespace agf::cpu {
+
+class Scratch;
+
+// Data and sample-sized arrays are in T = float or double; sums that become one number (losses, utilities) are in
+// double.
+//
+// Samples and neurons are cut in tiles that stay in cache: a product into the tile, a pointwise pass over it, a product
+// out of it, and nothing as large as samples x neurons is ever stored. The cuts depend on the sizes alone and partial
+// sums are added in a fixed order, so results are bitwise equal for any number of threads. Const methods may be called
+// from several threads at once.
+template <typename T>
+class DenseCpu final : public Problem {
+ public:
+  // Copies x (n, d) and y (n, c), row-major.
+  DenseCpu(const T* x, std::size_t n, std::size_t d, const T* y, std::size_t c, Sigma sigma, double parameter);
+
+  std::size_t inputs() const { return d_; }
+  std::size_t params() const override { return m_; }
+  std::size_t outputs() const override { return c_; }
+  std::size_t samples() const override { return n_; }
+  double kappa() const override;
+  bool homogeneous() const override;
+  bool kinked() const override;
+  double input_scale() const override { return input_scale_; }
+  double epsilon() const override;
+
+  std::unique_ptr<Signal> make_signal() const override;
+  double residual(const double* theta, std::size_t count, Signal& r, Shape shape = {}) const override;
+  void residual_derivative(const double* theta, const double* v, std::size_t count, Signal& dr,
+                           Shape shape = {}) const override;
+  void utility(const double* theta, std::size_t count, const Signal& r, double* value, double* gradient,
+               Shape shape = {}) const override;
+  void curvature_vector(const double* theta, const double* v, std::size_t count, const Signal& r, const Signal* dr,
+                        double* out, Shape shape = {}) const override;
+  void utility_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
+                       Shape shape = {}) const override;
+  void loss_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
+                    Shape shape = {}) const override;
+  void contribution(const double* theta, std::size_t count, double* out) const override;
+  bool conserved(const double* theta, std::size_t count, double* out) const override;
+  double evaluation_flops(std::size_t count) const override;
+  double utility_hessian_flops(std::size_t count) const override;
+  double loss_hessian_flops(std::size_t count) const override;
+  std::unique_ptr<Problem> reduced(std::vector<double>& basis) const override;
+
+  // The same leaves on arrays of T, with nothing converted: theta and v (count, m), r and dr (n, c).
+  double residual(const T* theta, std::size_t count, T* r) const;
+  void utility(const T* theta, std::size_t count, const T* r, T* value, T* gradient) const;
+  // hess L v.
+  void hessian_vector(const T* theta, const T* v, std::size_t count, T* out) const;
+  // hess L, (count m) squared.
+  void hessian(const T* theta, std::size_t count, T* out) const;
+  // f at `rows` new inputs x (rows, d); f (rows, c).
+  void predict(const T* theta, std::size_t count, const T* x, std::size_t rows, T* f) const;
+
+ private:
+  // Rows of inputs; `transposed` (d, stride) is null where it is not kept.
+  struct Inputs {
+    const T* x;
+    const T* transposed;
+    std::size_t stride;
+  };
+  // Neurons in `blocks` blocks of `block`; samples in tiles of `rows`, `chunk` tiles to a chunk.
+  struct Cut {
+    std::size_t block, blocks, rows, tiles, chunk, chunks;
+  };
+  struct Panel;
+
+  Inputs inputs_of_samples() const;
+  Nonlinearity nonlinearity(Shape shape) const;
+  bool curved(Shape shape) const;
+  Cut cut(std::size_t count, double passes) const;
+  Cut cut_samples(std::size_t count, std::size_t samples) const;
+
+  void analyse(const T* w, std::size_t h, const Inputs& in, std::size_t row, std::size_t b, T* z) const;
+  void project(const T* a, std::size_t h, const T* r, std::size_t row, std::size_t b, T* g) const;
+  void collect(const T* p, const T* signal, std::size_t width, std::size_t h, std::size_t row, std::size_t b, T beta,
+               T* out, std::size_t stride) const;
+
+  template <typename P>
+  double forward(const P* theta, std::size_t count, const Inputs& in, std::size_t samples, const T* target, T* f,
+                 Shape shape) const;
+  template <typename P>
+  void derivative(const P* theta, const P* v, std::size_t count, T* dr, Shape shape) const;
+  template <typename P>
+  void utility_of(const P* theta, std::size_t count, const T* r, P* value, P* gradient, Shape shape) const;
+  template <typename P>
+  void curvature_of(const P* theta, const P* v, std::size_t count, const T* r, const T* dr, double sign, P* out,
+                    Shape shape) const;
+  template <typename P>
+  void utility_hessian_of(const P* theta, std::size_t count, const T* r, P* out, Shape shape) const;
+  template <typename P>
+  void loss_hessian_of(const P* theta, std::size_t count, const T* r, P* out, Shape shape) const;
+  void sum_chunks(const Cut& cut, std::size_t count, std::size_t width, double flops, const auto& tile,
+                  const auto& finish) const;
+  template <typename P>
+  Panel panel(Scratch& scratch, const P* theta, std::size_t first, std::size_t h, std::size_t rows, Shape shape) const;
+  void fill(Panel& panel, std::size_t row, std::size_t b, Shape shape) const;
+  void curve_terms(Panel& panel, const T* r, std::size_t row, std::size_t b, Shape shape, T* ww, T* wa) const;
+
+  std::size_t n_, d_, c_, m_;
+  Sigma sigma_;
+  double parameter_;
+  double input_scale_ = 0;
+  std::size_t stride_ = 0;
+  std::vector<T> x_, transposed_, y_;
+};
+
+extern template class DenseCpu<float>;
+extern template class DenseCpu<double>;
+
+}  // namespace agf::cpu

@@ -1,0 +1,43 @@
+// The loops of agf/pointwise.hpp, compiled once per instruction set; one table, chosen once.
+#pragma once
+
+#include <stddef.h>
+
+#include "agf/pointwise.hpp"
+
+namespace agf::cpu {
+
+template <typename T>
+struct Loops {
+  void (*value)(const Nonlinearity& f, const T* ramp, size_t rows, size_t n, T* z);
+  void (*pair)(const Nonlinearity& f, const T* ramp, size_t rows, size_t n, T* z, T* g);
+  void (*curve)(const Nonlinearity& f, const T* ramp, size_t rows, size_t n, T* z, T* t, T* g, const T* h);
+  void (*jets)(const Nonlinearity& f, const T* ramp, size_t rows, size_t n, T* z, T* s1, T* s2);
+  // y <- a * b
+  void (*multiply)(size_t n, const T* a, const T* b, T* y);
+  // The sum of squares, accumulated in double.
+  double (*sum_squares)(size_t n, const T* a);
+};
+
+struct Isa {
+  const char* name;
+  Loops<float> single_;
+  Loops<double> double_;
+};
+
+// The widest set the machine has, or the one that the environment variable AGF_ISA names (throws std::runtime_error
+// when the machine or the build lacks it).
+const Isa& isa();
+// Every set of this build that the machine has, narrowest first, null-terminated.
+const Isa* const* isa_available();
+
+template <typename T>
+const Loops<T>& loops() {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return isa().single_;
+  } else {
+    return isa().double_;
+  }
+}
+
+}  // namespace agf::cpu

@@ -1,0 +1,2 @@
+#define AGF_LEAF avx2
+#include "cpu/isa_table.inl"

@@ -1,0 +1,2 @@
+#define AGF_LEAF avx512
+#include "cpu/isa_table.inl"

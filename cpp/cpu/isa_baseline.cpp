@@ -1,0 +1,2 @@
+#define AGF_LEAF baseline
+#include "cpu/isa_table.inl"

@@ -1,0 +1,167 @@
+#include "cpu/pool.hpp"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "agf/interrupt.hpp"
+
+namespace agf::cpu::pool {
+namespace {
+
+thread_local bool inside_task = false;
+
+std::size_t default_threads() {
+  if (const char* text = std::getenv("AGF_THREADS")) {
+    const long count = std::strtol(text, nullptr, 10);
+    if (count > 0) return static_cast<std::size_t>(count);
+  }
+  const unsigned count = std::thread::hardware_concurrency();
+  return count ? count : 1;
+}
+
+std::atomic<std::size_t> wanted{0};
+
+struct Job {
+  const std::function<void(std::size_t)>* task = nullptr;
+  std::size_t count = 0;
+  std::atomic<std::size_t> next{0};
+  std::mutex error_lock;
+  std::exception_ptr error;
+
+  void work() {
+    inside_task = true;
+    for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
+      try {
+        look_for_interruption();
+        (*task)(i);
+      } catch (...) {
+        const std::lock_guard guard(error_lock);
+        if (!error) error = std::current_exception();
+        // Nobody will look at the rest.
+        next.store(count, std::memory_order_relaxed);
+      }
+    }
+    inside_task = false;
+  }
+};
+
+class Pool {
+ public:
+  // One job at a time; whoever finds the pool taken works alone rather than wait.
+  std::mutex in_use;
+
+  void run(Job& job) {
+    resize(wanted.load());
+    {
+      const std::lock_guard guard(lock_);
+      job_ = &job;
+      ++generation_;
+    }
+    wake_.notify_all();
+    job.work();
+    std::unique_lock guard(lock_);
+    // A worker that wakes from here on finds no job; only those that joined are waited for.
+    job_ = nullptr;
+    left_.wait(guard, [this] { return busy_ == 0; });
+  }
+
+  void resize(std::size_t threads) {
+    const std::size_t workers = threads - 1;
+    if (workers == workers_.size()) return;
+    {
+      const std::lock_guard guard(lock_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+    workers_.clear();
+    stop_ = false;
+    for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this] { serve(); });
+  }
+
+ private:
+  void serve() {
+    std::unique_lock guard(lock_);
+    std::size_t seen = generation_;
+    // A job may have been posted between the start of this thread and here.
+    if (job_) --seen;
+    for (;;) {
+      wake_.wait(guard, [&] { return stop_ || generation_ != seen; });
+      if (stop_) return;
+      seen = generation_;
+      Job* job = job_;
+      if (!job) continue;
+      ++busy_;
+      guard.unlock();
+      job->work();
+      guard.lock();
+      if (--busy_ == 0) left_.notify_one();
+    }
+  }
+
+  std::mutex lock_;
+  std::condition_variable wake_, left_;
+  std::vector<std::thread> workers_;
+  Job* job_ = nullptr;
+  std::size_t generation_ = 0;
+  std::size_t busy_ = 0;
+  bool stop_ = false;
+};
+
+// Never destroyed: a thread of the caller's may still be in a call when the process ends.
+Pool* the_pool = nullptr;
+
+Pool& instance() {
+  static const bool ready = [] {
+    the_pool = new Pool;
+    // A child has none of the workers, and locks in whatever state they were: it starts afresh and leaves the old be.
+    pthread_atfork(nullptr, nullptr, [] {
+      the_pool = new Pool;
+      inside_task = false;
+    });
+    return true;
+  }();
+  static_cast<void>(ready);
+  return *the_pool;
+}
+
+}  // namespace
+
+std::size_t threads() {
+  std::size_t count = wanted.load();
+  if (count == 0) {
+    std::size_t none = 0;
+    wanted.compare_exchange_strong(none, default_threads());
+    count = wanted.load();
+  }
+  return count;
+}
+
+void set_threads(std::size_t count) { wanted.store(count ? count : 1); }
+
+void parallel(std::size_t count, const std::function<void(std::size_t)>& task) {
+  const auto serially = [&] {
+    for (std::size_t i = 0; i < count; ++i) {
+      look_for_interruption();
+      task(i);
+    }
+  };
+  if (count < 2 || inside_task || threads() < 2) return serially();
+  Pool& pool = instance();
+  const std::unique_lock turn(pool.in_use, std::try_to_lock);
+  if (!turn.owns_lock()) return serially();
+  Job job;
+  job.task = &task;
+  job.count = count;
+  pool.run(job);
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+}  // namespace agf::cpu::pool

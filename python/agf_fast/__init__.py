@@ -1,0 +1,39 @@
+"""Alternating gradient flows: how two-layer networks learn features one after another from small initial weights.
+
+``Dense`` binds a network to data; ``alternating_gradient_flow``, ``gradient_flow`` and ``gradient_descent`` run it;
+``Trajectory`` is what they return. Loss and flow are L = 1/2 E|y - f|^2 and dtheta/dt = -dL/dtheta everywhere.
+"""
+
+from __future__ import annotations
+
+from . import _cuda_status as cuda
+from ._backend import info, set_threads, version
+from ._compare import Comparison, Match, compare
+from ._dense import Dense
+from ._problem import Problem
+from ._state import State
+from ._status import Status
+from ._trajectory import Jump, Record, Trajectory, load
+from ._verbs import alternating_gradient_flow, gradient_descent, gradient_flow
+
+__version__ = version()
+
+__all__ = [
+    "Comparison",
+    "Dense",
+    "Jump",
+    "Match",
+    "Problem",
+    "Record",
+    "State",
+    "Status",
+    "Trajectory",
+    "alternating_gradient_flow",
+    "compare",
+    "cuda",
+    "gradient_descent",
+    "gradient_flow",
+    "info",
+    "load",
+    "set_threads",
+]

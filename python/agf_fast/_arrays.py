@@ -1,0 +1,258 @@
+"""Arrays of any library in, arrays of the same library out: NumPy, torch, CuPy and whatever else speaks DLPack.
+
+Inside the package everything is a C-contiguous NumPy array; ``ArrayKind`` remembers what the caller uses and gives it
+back.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _cuda_status
+
+__all__ = ["NUMPY64", "Array", "ArrayKind", "finite_number", "positive_integer", "read", "read_numbers"]
+
+Array = Any  # an array of the caller's library
+
+_FLOATS = ("float32", "float64")
+_DLPACK_CPU = 1
+
+
+@dataclass(frozen=True)
+class ArrayKind:
+    """What a caller's arrays are: the library (an importable name) and the dtype of its vectors."""
+
+    library: str
+    dtype: str
+
+    def wrap(self, array: NDArray[Any]) -> Array:
+        """The same numbers as an array of this library; memory is shared where the library allows."""
+        if self.library == "numpy":
+            return array
+        if not array.flags.writeable:
+            array = array.copy()
+        if self.library == "torch":
+            return importlib.import_module("torch").from_numpy(array)
+        given = _give(importlib.import_module(self.library), array)
+        # A library without float64 (JAX by default) would round times and log-norms; those stay NumPy.
+        return given if _dtype_name(given) == array.dtype.name else array
+
+    def read_only(self, array: NDArray[Any]) -> Array:
+        """As ``wrap``, of a copy that NumPy callers cannot change by accident."""
+        copy = np.array(array)
+        if self.library == "numpy":
+            copy.flags.writeable = False
+        return self.wrap(copy)
+
+
+NUMPY64 = ArrayKind("numpy", "float64")
+
+
+def read(
+    value: Array,
+    name: str,
+    shape: tuple[int | None, ...],
+    letters: str,
+    kind: ArrayKind | None = None,
+) -> tuple[NDArray[Any], ArrayKind]:
+    """A caller's array as a C-contiguous NumPy array, and its kind; refused with advice if it is anything else.
+
+    Parameters
+    ----------
+    value : array
+        What the caller gave.
+    name : str
+        The argument's name, for messages.
+    shape : tuple
+        Expected lengths; None for any length of at least one.
+    letters : str
+        The shape in words, such as ``"(n, d)"``, for messages.
+    kind : ArrayKind, optional
+        Library and dtype that the array must share with the problem.
+    """
+    if type(value) is np.ndarray:
+        array, library = value, "numpy"
+    else:
+        array, library = _import(value, name)
+    dtype = array.dtype.name
+    if dtype not in _FLOATS:
+        raise _wrong_dtype(name, dtype, library)
+    if not array.dtype.isnative:
+        raise TypeError(
+            f"{name} has the byte order of another machine ({array.dtype.str}), expected this one's; convert it with "
+            f".astype('{dtype}')"
+        )
+    if kind is not None:
+        if dtype != kind.dtype:
+            raise TypeError(
+                f"{name} has dtype {dtype}, expected {kind.dtype} as in the problem's X; nothing is cast silently: "
+                f"convert {name} (or build the problem in {dtype})"
+            )
+        if library != kind.library:
+            raise TypeError(
+                f"{name} is an array of {library}, expected {kind.library} as the problem's X; "
+                f"convert one of them so that all arrays come from one library"
+            )
+    if array.ndim != len(shape) or any(k is not None and k != got for k, got in zip(shape, array.shape, strict=True)):
+        wanted = "(" + ", ".join("any" if k is None else str(k) for k in shape) + ("," if len(shape) == 1 else "") + ")"
+        raise ValueError(f"{name} has shape {array.shape}, expected {letters} = {wanted}; reshape or slice it")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty (shape {array.shape}), expected {letters} with every length at least 1")
+    if not _finite(array):
+        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(
+            f"{name} holds {bad} value(s) that are NaN or infinite, the first at index {first}, expected finite "
+            f"numbers; remove or replace them"
+        )
+    return np.ascontiguousarray(array), ArrayKind(library, dtype)
+
+
+def read_numbers(value: Any, name: str, length: int | None = None, *, finite: bool = True) -> NDArray[np.float64]:
+    """A sequence of real numbers (times, log-norms) as a float64 vector, from any array library or a list."""
+    if not isinstance(value, (np.ndarray, list, tuple)):
+        value = _import(value, name)[0] if _is_array(value) else value
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {type(value).__name__}, expected a sequence of real numbers ({error})") from None
+    if isinstance(value, np.ma.MaskedArray) or array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers; convert it to float64")
+    if array.ndim != 1 or (length is not None and array.size != length):
+        wanted = "(k,)" if length is None else f"({length},)"
+        raise ValueError(f"{name} has shape {array.shape}, expected {wanted}; give one number each")
+    out = np.array(array, dtype=np.float64)
+    if np.isnan(out).any() or (finite and not np.isfinite(out).all()):
+        raise ValueError(f"{name} holds NaN or infinite values, expected finite numbers; remove them")
+    return out
+
+
+def finite_number(
+    value: Any, name: str, *, low: float | None = None, above: float | None = None, high: float | None = None
+) -> float:
+    """A finite real scalar within [low, high], or (above, high]."""
+    if isinstance(value, (bool, np.bool_, str, bytes, complex)):
+        raise TypeError(f"{name} is {value!r}, expected a real number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {type(value).__name__}, expected a real number") from None
+    inside = np.isfinite(number) and (low is None or number >= low) and (above is None or number > above)
+    if not inside or (high is not None and number > high):
+        limits = [f"at least {low:g}"] if low is not None else []
+        limits += [f"greater than {above:g}"] if above is not None else []
+        limits += [f"at most {high:g}"] if high is not None else []
+        wanted = " and ".join(limits)
+        raise ValueError(f"{name} is {value!r}, expected a finite number {wanted}".rstrip())
+    return number
+
+
+def positive_integer(value: Any, name: str, least: int = 1) -> int:
+    """An integer of at least ``least``; bools and floats are refused."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r}, expected an integer of at least {least}")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected an integer of at least {least}")
+    return int(value)
+
+
+def _finite(array: NDArray[Any]) -> bool:
+    # One pass without a temporary decides nearly always; only an overflowing sum of squares needs the careful test.
+    flat = array.ravel(order="K")
+    return bool(np.isfinite(np.vdot(flat, flat))) or bool(np.isfinite(flat).all())
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__dlpack__") or hasattr(value, "__cuda_array_interface__") or isinstance(value, np.ndarray)
+
+
+def _dtype_name(array: Any) -> str:
+    return str(array.dtype).rsplit(".", 1)[-1]
+
+
+def _import(value: Any, name: str) -> tuple[NDArray[Any], str]:
+    """A NumPy view of a host array of any library, and the importable name that makes such arrays."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, expected one without a mask; drop or fill the masked samples first")
+    if isinstance(value, np.ndarray):
+        return np.asarray(value), "numpy"
+    root = type(value).__module__.partition(".")[0]
+    if root == "torch" and hasattr(value, "requires_grad"):
+        return _import_torch(value, name), "torch"
+    if not _is_array(value):
+        advice = "use numpy.asarray(..., dtype=numpy.float64)"
+        if hasattr(value, "to_numpy"):
+            advice = "use .to_numpy(dtype=numpy.float64)"
+        elif hasattr(value, "toarray"):
+            advice = "use .toarray(): sparse data is not supported"
+        raise TypeError(
+            f"{name} is {type(value).__name__}, expected an array (NumPy, torch, CuPy or another that offers DLPack); "
+            f"{advice}"
+        )
+    device = value.__dlpack_device__() if hasattr(value, "__dlpack_device__") else (0, 0)
+    if int(device[0]) != _DLPACK_CPU:
+        raise _on_device(name, root, str(getattr(value, "device", "a device")), "cupy.asnumpy(...)")
+    dtype = _dtype_name(value)
+    if dtype not in _FLOATS:
+        raise _wrong_dtype(name, dtype, root)
+    try:
+        array = np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise TypeError(
+            f"{name} ({type(value).__name__}) could not be read through DLPack ({error}); convert it to NumPy first"
+        ) from None
+    space = getattr(value, "__array_namespace__", None)
+    library = space().__name__ if space is not None else root
+    module = importlib.import_module(library)
+    if not hasattr(module, "from_dlpack") and not hasattr(module, "asarray"):
+        raise TypeError(
+            f"{name} is an array of {root}, to which results could not be given back; convert it with "
+            f"numpy.from_dlpack(...)"
+        )
+    return array, library
+
+
+def _import_torch(value: Any, name: str) -> NDArray[Any]:
+    if value.requires_grad:
+        raise TypeError(
+            f"{name} is a torch tensor that requires grad, expected one outside autograd; nothing here is recorded for "
+            f"backpropagation: pass {name}.detach()"
+        )
+    if str(value.layout) != "torch.strided":
+        raise TypeError(f"{name} is a torch tensor of layout {value.layout}, expected a dense one; use .to_dense()")
+    if value.device.type != "cpu":
+        raise _on_device(name, "torch", str(value.device), f"{name}.cpu()")
+    dtype = _dtype_name(value)
+    if dtype not in _FLOATS:
+        raise _wrong_dtype(name, dtype, "torch")
+    array: NDArray[Any] = value.resolve_neg().numpy()
+    return array
+
+
+def _give(module: Any, array: NDArray[Any]) -> Any:
+    if hasattr(module, "from_dlpack"):
+        try:
+            return module.from_dlpack(array)
+        except (BufferError, RuntimeError, TypeError, ValueError, AttributeError):
+            pass  # some libraries take DLPack from one another only, and copy NumPy arrays by asarray
+    return module.asarray(array)
+
+
+def _on_device(name: str, library: str, device: str, advice: str) -> TypeError:
+    return TypeError(
+        f"{name} is an array of {library} on {device}, expected host memory: {_cuda_status.why()}. Nothing is moved "
+        f"silently: use {advice}"
+    )
+
+
+def _wrong_dtype(name: str, dtype: str, library: str) -> TypeError:
+    convert = ".double()" if library == "torch" else ".astype('float64')"
+    return TypeError(
+        f"{name} has dtype {dtype}, expected float32 or float64; nothing is cast silently: convert it, for example "
+        f"with {convert}"
+    )

@@ -1,0 +1,113 @@
+"""Which engine computes: the compiled core, or the NumPy reference."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from importlib import metadata
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import _cuda_status
+from ._arrays import positive_integer
+
+__all__ = ["core", "engine", "info", "resolve", "set_threads", "version"]
+
+_NAMES = ("auto", "cpp", "numpy")
+
+
+def version() -> str:
+    """The installed version of the package."""
+    try:
+        return metadata.version("agf_fast")
+    except metadata.PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def core() -> ModuleType:
+    """The compiled extension module.
+
+    Raises
+    ------
+    ImportError
+        If the package was not installed with it.
+    """
+    try:
+        return importlib.import_module("agf_fast._core")
+    except ImportError as error:
+        raise ImportError(
+            f"the compiled core agf_fast._core could not be imported ({error}); install the package with pip from a "
+            f"directory other than its source tree, or use backend='numpy'"
+        ) from error
+
+
+def resolve(backend: str) -> str:
+    """The engine that a backend's name stands for: "cpp" or "numpy".
+
+    "auto" is the compiled core. It does not fall back: NumPy is far slower, which should be a choice.
+    """
+    if backend == "cuda":
+        raise ValueError(f"backend is 'cuda', expected one of {_NAMES}: {_cuda_status.why()}; use 'auto'")
+    if not isinstance(backend, str) or backend not in _NAMES:
+        raise ValueError(f"backend is {backend!r}, expected one of {_NAMES}; use 'auto'")
+    return "cpp" if backend == "auto" else backend
+
+
+def engine(name: str) -> ModuleType:
+    """The module with the integrators of a resolved backend; both offer the same functions."""
+    return core() if name == "cpp" else importlib.import_module("agf_fast.reference.engine")
+
+
+def set_threads(k: int) -> None:
+    """Use k threads for the compiled core from now on; results keep the same bits for every k.
+
+    Parameters
+    ----------
+    k : int
+        Number of threads, at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If k is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> import agf_fast as agf
+    >>> agf.set_threads(2)
+    """
+    core().set_threads(positive_integer(k, "k"))
+
+
+def info() -> dict[str, Any]:
+    """What this installation is made of: versions, instruction set, threads, BLAS, CUDA or why not.
+
+    Returns
+    -------
+    dict
+        Plain data: agf_fast, python, numpy, platform, processors, what the compiled core says of itself
+        (isa, isa_available, threads, blas, compiler) or ``core`` with the reason for its absence, and cuda.
+
+    Examples
+    --------
+    >>> import agf_fast as agf
+    >>> agf.info()["cuda"]
+    'not available: this build of agf_fast has no CUDA backend'
+    """
+    facts: dict[str, Any] = {
+        "agf_fast": version(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": f"{sys.platform} {platform.machine()}",
+        "processors": os.cpu_count(),
+    }
+    try:
+        facts.update({key: value for key, value in core().info().items() if key != "version"})
+    except ImportError as error:
+        facts["core"] = f"not available: {error}"
+    facts["cuda"] = "available" if _cuda_status.is_available() else f"not available: {_cuda_status.why()}"
+    return facts

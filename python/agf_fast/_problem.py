@@ -1,0 +1,366 @@
+"""What every problem offers: a model bound to data, with the leaves of the theory on the caller's arrays."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._arrays import Array, ArrayKind, finite_number, positive_integer, read
+from ._backend import resolve
+from ._state import State, polar
+
+__all__ = ["Problem"]
+
+
+class Problem(ABC):
+    """A model bound to data: f(x; theta) = sum_i f_i(x; theta_i), r = y - f, L = 1/2 E|r|^2, E the mean over samples.
+
+    Not built directly; see `Dense`.
+    """
+
+    _kind: ArrayKind
+    _x: NDArray[Any]
+    _y: NDArray[Any]
+    _loss_zero: float  # L of the zero network
+    _flat: bool  # targets came as (n,): residuals and predictions have that shape too
+
+    def __init__(self, X: Array, Y: Array) -> None:
+        x, kind = read(X, "X", (None, None), "(n, d)")
+        ndim = getattr(Y, "ndim", 2)
+        self._flat = ndim == 1
+        if self._flat:
+            y, _ = read(Y, "Y", (x.shape[0],), "(n,)", kind)
+            y = y[:, None]
+        else:
+            y, _ = read(Y, "Y", (x.shape[0], None), "(n, c)", kind)
+        for name, values in (("X", x), ("Y", y)):
+            square = _mean_square(values)
+            if not square < np.finfo(kind.dtype).max:
+                raise ValueError(
+                    f"{name} has a mean square of {square:.3g} per sample, expected one within {kind.dtype}; rescale X "
+                    "and Y (a mean square near 1 is best)"
+                )
+        self._kind = kind
+        self._loss_zero = 0.5 * _mean_square(y)
+        # Copies, because kernels are made when first needed: the caller may change the arrays until then.
+        self._x, self._y = np.array(x), np.array(y)
+        self._kernels: dict[str, Any] = {}
+
+    @abstractmethod
+    def _build(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:
+        """The kernel of a resolved backend on these samples."""
+
+    @property
+    @abstractmethod
+    def kappa(self) -> float:
+        """Degree of homogeneity of f_i in theta_i; for a non-homogeneous activation, of its leading term at 0."""
+
+    @property
+    @abstractmethod
+    def n_params(self) -> int:
+        """Parameters per neuron, m."""
+
+    @abstractmethod
+    def split(self, theta: Array) -> dict[str, Array]:
+        """The blocks of the parameters by name."""
+
+    def _conserved(self, theta: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """The quantity each neuron conserves along the flow, None where there is none."""
+        return None
+
+    @property
+    def n_samples(self) -> int:
+        """Samples, n."""
+        return int(self._x.shape[0])
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs, d."""
+        return int(self._x.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs, c."""
+        return int(self._y.shape[1])
+
+    def loss(self, theta: Array | State) -> float:
+        """The loss L = 1/2 E|y - f|^2, summed over outputs.
+
+        Parameters
+        ----------
+        theta : (H, m) array or State
+            Parameters, of the problem's array type and dtype.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If theta is not such an array.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> agf.Dense(np.eye(2), np.eye(2)).loss(np.zeros((1, 4)))
+        0.5
+        """
+        return float(self._kernel().loss(self._read_theta(theta)))
+
+    def residual(self, theta: Array | State) -> Array:
+        """The residual r = y - sum_i f_i(x; theta_i) on every sample.
+
+        Parameters
+        ----------
+        theta : (H, m) array or State
+            Parameters, of the problem's array type and dtype.
+
+        Returns
+        -------
+        (n, c) array
+            Or (n,) if the targets were given so.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If theta is not such an array.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> agf.Dense(np.eye(2), np.array([1.0, -1.0])).residual(np.zeros((1, 3)))
+        array([ 1., -1.])
+        """
+        return self._give_samples(self._kernel().residual(self._read_theta(theta)))
+
+    def utility(self, theta: Array | State, residual: Array | None = None) -> Array:
+        """The utility U(theta_i; r) = E<f_i(x; theta_i), r(x)> of each neuron, the activation itself at the given norm.
+
+        Parameters
+        ----------
+        theta : (H, m) array or State
+            Parameters, of the problem's array type and dtype.
+        residual : (n, c) array, optional
+            The residual r to align with. None: that of `theta` itself, every row included.
+
+        Returns
+        -------
+        (H,) array
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not such an array.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> problem = agf.Dense(np.eye(2), np.eye(2), activation="identity")
+        >>> problem.utility(np.array([[1.0, 0.0, 1.0, 0.0]]), residual=np.eye(2))
+        array([0.5])
+        """
+        return self._give(self._kernel().utility(self._read_theta(theta), self._read_residual(residual)))
+
+    def utility_gradient(self, theta: Array | State, residual: Array | None = None) -> Array:
+        """The Euclidean gradient of the utility; with residual=None it is -dL/dtheta.
+
+        Parameters
+        ----------
+        theta : (H, m) array or State
+            Parameters, of the problem's array type and dtype.
+        residual : (n, c) array, optional
+            The residual r to align with. None: that of `theta` itself, every row included.
+
+        Returns
+        -------
+        (H, m) array
+            Not projected on the sphere.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not such an array.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> problem = agf.Dense(np.eye(2), np.eye(2), activation="identity")
+        >>> problem.utility_gradient(np.array([[1.0, 0.0, 1.0, 0.0]]), residual=np.eye(2))
+        array([[0.5, 0. , 0.5, 0. ]])
+        """
+        return self._give(self._kernel().utility_gradient(self._read_theta(theta), self._read_residual(residual)))
+
+    def hessian_vector(self, theta: Array | State, v: Array) -> Array:
+        """The Hessian of the loss, over all neurons together, times a vector.
+
+        Parameters
+        ----------
+        theta : (H, m) array or State
+            Parameters, of the problem's array type and dtype.
+        v : (H, m) array
+            The vector, in the shape of theta.
+
+        Returns
+        -------
+        (H, m) array
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not such an array.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> problem = agf.Dense(np.eye(2), np.zeros((2, 1)), activation="identity")
+        >>> problem.hessian_vector(np.array([[0.0, 0.0, 1.0]]), np.array([[1.0, 0.0, 0.0]])) + 0.0
+        array([[0.5, 0. , 0. ]])
+        """
+        rows = self._read_theta(theta)
+        return self._give(self._kernel().hessian_vector(rows, read(v, "v", rows.shape, "(H, m)", self._kind)[0]))
+
+    def predict(self, theta: Array | State, X: Array) -> Array:
+        """The network's outputs f(x; theta) on other samples.
+
+        Parameters
+        ----------
+        theta : (H, m) array or State
+            Parameters, of the problem's array type and dtype.
+        X : (k, d) array
+            Inputs, centred and scaled as the problem's own were.
+
+        Returns
+        -------
+        (k, c) array
+            Or (k,) if the targets were given as (n,).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not such an array.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> problem = agf.Dense(np.eye(2), np.eye(2), activation="relu")
+        >>> problem.predict(np.array([[1.0, 0.0, 0.0, 2.0]]), np.array([[3.0, 5.0]]))
+        array([[0., 6.]])
+        """
+        x, _ = read(X, "X", (None, self.n_inputs), "(k, d)", self._kind)
+        return self._give_samples(self._kernel().predict(self._read_theta(theta), x))
+
+    def initialize(self, width: int, scale: float = 1e-8, seed: int = 0, *, log_scale: float | None = None) -> State:
+        """A random network: parameters independent and normal, N(0, scale^2 / m), so that E|theta_i|^2 = scale^2.
+
+        Parameters
+        ----------
+        width : int
+            Number of neurons, H.
+        scale : float, default 1e-8
+            Standard deviation of a neuron's norm about zero.
+        seed : int, default 0
+            Of ``numpy.random.default_rng``; the directions do not depend on the scale.
+        log_scale : float, optional
+            Natural logarithm of the scale, in place of `scale`, for any scale at all: -23025.85 is 1e-10000.
+
+        Returns
+        -------
+        State
+            Directions in the problem's array type and dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the width is not an integer of at least 1, the scale not a positive number, or both scales are given.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> agf.Dense(np.eye(2), np.eye(2)).initialize(3, log_scale=-23025.85).direction.shape
+        (3, 4)
+        """
+        count = positive_integer(width, "width")
+        seed = positive_integer(seed, "seed", 0)
+        if log_scale is None:
+            shift = float(np.log(finite_number(scale, "scale", above=0.0)))
+        elif scale != 1e-8:
+            raise ValueError(
+                f"scale is {scale!r} and log_scale is {log_scale!r}, expected one of them; leave the other out"
+            )
+        else:
+            shift = finite_number(log_scale, "log_scale")
+        draw = np.random.default_rng(seed).normal(size=(count, self.n_params)) / np.sqrt(self.n_params)
+        direction, log_norm = polar(draw)
+        return State(self._kind.wrap(direction.astype(self._kind.dtype)), log_norm + shift)
+
+    def theory(self) -> Any:
+        """Closed-form levels, jump times and features, where the paper has them.
+
+        Raises
+        ------
+        TypeError
+            Always, for a problem without a closed form.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no closed form, expected a problem that has one; run "
+            "alternating_gradient_flow, and compare it with gradient_flow"
+        )
+
+    def _kernel(self, backend: str = "auto") -> Any:
+        name = resolve(backend)
+        kernel = self._kernels.get(name)
+        if kernel is None:
+            kernel = self._kernels[name] = self._build(name, self._x, self._y)
+        return kernel
+
+    def _read_theta(self, theta: Array | State, name: str = "theta") -> NDArray[Any]:
+        if isinstance(theta, State):
+            self._check_state(theta, name)
+            return theta._theta()
+        return read(theta, name, (None, self.n_params), "(H, m)", self._kind)[0]
+
+    def _read_state(self, state: Array | State) -> State:
+        if isinstance(state, State):
+            self._check_state(state, "state")
+            return state
+        rows, kind = read(state, "state", (None, self.n_params), "(H, m)", self._kind)
+        return State._from_rows(rows, kind, "state")
+
+    def _check_state(self, state: State, name: str) -> None:
+        # The array library may differ: a state that was loaded from a file is NumPy.
+        if state._kind.dtype != self._kind.dtype:
+            raise TypeError(
+                f"{name} has directions of dtype {state._kind.dtype}, expected {self._kind.dtype} as in the problem's "
+                "X; build it anew in that dtype"
+            )
+        if int(state.direction.shape[1]) != self.n_params:
+            raise ValueError(
+                f"{name} has {int(state.direction.shape[1])} parameters per neuron, expected m = {self.n_params}; it "
+                "belongs to a problem of another size"
+            )
+
+    def _read_residual(self, residual: Array | None) -> NDArray[Any] | None:
+        if residual is None:
+            return None  # the kernel takes its own
+        if self._flat and getattr(residual, "ndim", 0) == 1:
+            return read(residual, "residual", (self.n_samples,), "(n,)", self._kind)[0][:, None]
+        return read(residual, "residual", self._y.shape, "(n, c)", self._kind)[0]
+
+    def _give(self, array: NDArray[Any]) -> Array:
+        return self._kind.wrap(array)
+
+    def _give_samples(self, array: NDArray[Any]) -> Array:
+        return self._kind.wrap(array[:, 0] if self._flat else array)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kernels": {}}  # kernels are made again where they are needed
+
+
+def _mean_square(values: NDArray[Any]) -> float:
+    """E|v|^2 over rows, in float64."""
+    with np.errstate(over="ignore"):
+        return float(np.einsum("ij,ij->", values, values, dtype=np.float64)) / len(values)

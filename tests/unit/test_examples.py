@@ -1,0 +1,60 @@
+"""Every example that a docstring or README shows runs and says what it shows."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import agf_fast
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(agf_fast.__path__, "agf_fast.")
+    if not module.name.endswith(("__main__", "_core"))
+)
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.mark.parametrize("name", ["agf_fast", *MODULES])
+def test_docstrings(name):
+    result = doctest.testmod(
+        importlib.import_module(name),
+        optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
+    )
+    assert result.failed == 0
+
+
+def test_public_functions_have_examples():
+    for name in (
+        "alternating_gradient_flow",
+        "gradient_flow",
+        "gradient_descent",
+        "compare",
+        "load",
+        "Dense",
+        "State",
+    ):
+        assert ">>>" in getattr(agf_fast, name).__doc__, name
+
+
+def test_readme(tmp_path):
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    assert blocks
+    for block in blocks:
+        result = subprocess.run(
+            [sys.executable, "-W", "error", "-c", block],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=120,
+        )
+        assert result.returncode == 0, result.stderr
