@@ -1,1 +1,1 @@
-"""Frozen cases, peers beside ours, answers asserted before anything is timed: `python -m bench [case ...] [--json FILE]`."""
+"""Frozen cases, peers beside ours, answers asserted before they are timed: `python -m bench [case] [--json FILE]`."""

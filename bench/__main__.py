@@ -33,9 +33,7 @@ def main() -> int:
         metavar="case",
         help=f"of {', '.join(NAMES)}; default all",
     )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write rows and machine facts there"
-    )
+    parser.add_argument("--json", metavar="FILE", help="write rows and machine facts there")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -51,9 +49,7 @@ def main() -> int:
     if options.json:
         path = Path(options.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n"
-        )
+        path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
     return 1 if failed else 0
 
 
@@ -97,11 +93,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             (
                 row["case"],
-                value(row["ours"], row["unit"])
-                + (f" +- {row['spread'] / row['ours']:.0%}" if "spread" in row else ""),
-                f"{row['peer_name']} {value(row['peer'], row['unit'])}"
-                if "peer" in row
-                else "",
+                value(row["ours"], row["unit"]) + (f" +- {row['spread'] / row['ours']:.0%}" if "spread" in row else ""),
+                f"{row['peer_name']} {value(row['peer'], row['unit'])}" if "peer" in row else "",
                 f"{row['ratio']:.2f}" if "ratio" in row else "",
                 f"{row['fraction']:.0%}" if "fraction" in row else "",
                 f"{row['work']} ev" if "work" in row else unit and "",
@@ -111,19 +104,14 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
     widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
-        for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 
 def value(number: float, unit: str) -> str:
     if unit != "s":
         return f"{int(number)} {unit}"
-    for factor, name in ((1, "s"), (1e3, "ms"), (1e6, "us")):
-        if number * factor >= 1:
-            break
+    factor, name = next((pair for pair in ((1, "s"), (1e3, "ms")) if number * pair[0] >= 1), (1e6, "us"))
     return f"{number * factor:.3g} {name}"
 
 
@@ -134,11 +122,7 @@ def machine() -> dict[str, Any]:
     model = platform.processor()
     try:
         text = Path("/proc/cpuinfo").read_text()
-        model = next(
-            line.split(":", 1)[1].strip()
-            for line in text.splitlines()
-            if line.startswith("model name")
-        )
+        model = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
     versions = {}

@@ -1,13 +1,14 @@
 """The frozen cases. Each asserts its answer, then returns rows for the table.
 
-A row: case, ours and peer (seconds, or evaluations where `unit` says so), peer_name, ratio = peer / ours, fraction (of the GEMM rate
-measured in the same run), error (largest relative difference from the answer), bar (what targets.md or the issue asks).
-"""
+A row: case, ours and peer (seconds, or evaluations where `unit` says so), peer_name, ratio = peer / ours, fraction
+(of the GEMM rate measured in the same run), error (largest relative difference from the answer), bar (what targets.md
+or the issue asks)."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from . import peers
 from .timing import interleave
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support.flow import explicit_flow  # noqa: E402
-from support.problems import modular_data, teacher_data  # noqa: E402
+from support.flow import explicit_flow
+from support.problems import modular_data, teacher_data
 
 Row = dict[str, Any]
 
@@ -51,24 +52,14 @@ def leaves(threads: int) -> list[Row]:
         for size, bar in SIZES.items():
             n, d, c, H = size
             rng = np.random.default_rng(0)
-            X, residual, theta = (
-                rng.standard_normal(shape).astype(dtype)
-                for shape in ((n, d), (n, c), (H, d + c))
-            )
+            X, residual, theta = (rng.standard_normal(shape).astype(dtype) for shape in ((n, d), (n, c), (H, d + c)))
             problem = agf.Dense(X, residual, activation="relu")
-            kernel = (
-                problem._kernel()
-            )  # utility and gradient in one call, as the integrators use it
+            kernel = problem._kernel()  # utility and gradient in one call, as the integrators use it
             calls = {
-                "ours": lambda: kernel.utility_and_gradient(theta, residual),
+                "ours": partial(kernel.utility_and_gradient, theta, residual),
                 "GEMM": _gemm(dtype),
             }
-            calls.update(
-                {
-                    name: make(X, theta, residual)
-                    for name, make in peers.installed().items()
-                }
-            )
+            calls.update({name: make(X, theta, residual) for name, make in peers.installed().items()})
             expected = [array.astype(np.float64) for array in calls["NumPy"]()]
             error = 0.0
             for name in calls:
@@ -128,17 +119,13 @@ def modular_run() -> list[Row]:
 
     def run() -> None:
         paths.append(
-            agf.alternating_gradient_flow(
-                problem, start, loss_tol=0.5e-4 * PERIOD, active_time=100.0, rtol=1e-6
-            )
+            agf.alternating_gradient_flow(problem, start, loss_tol=0.5e-4 * PERIOD, active_time=100.0, rtol=1e-6)
         )
 
     run()
     levels = _levels(paths[0])
     error = float(np.abs(levels[:3] - [0.59959, 0.40936, 0.28390]).max())
-    assert error <= 2e-5 and abs(levels[4] - 0.15626) <= 1e-4 and levels[-1] <= 1e-4, (
-        levels
-    )
+    assert error <= 2e-5 and abs(levels[4] - 0.15626) <= 1e-4 and levels[-1] <= 1e-4, levels
     timing = interleave({"ours": run}, repeats=5)["ours"]
     return [
         {
@@ -191,12 +178,28 @@ def modular_phase() -> list[Row]:
     timings = interleave({"ours": ours, "LSODA": lsoda}, repeats=5)
     count, theirs = run.stats["evaluations"], int(lsoda().nfev)
     return [
-        {"case": "modular phase", "ours": count, "peer_name": "LSODA + Hessian", "peer": theirs, "ratio": theirs / count,
-         "error": error, "bar": "<= 2000", "unit": "evaluations"},
-        {"case": "modular phase", "ours": timings["ours"].seconds, "spread": timings["ours"].spread,
-         "peer_name": "LSODA + Hessian", "peer": timings["LSODA"].seconds,
-         "ratio": timings["LSODA"].seconds / timings["ours"].seconds, "error": error, "bar": "", "unit": "s"},
-    ]  # fmt: skip
+        {
+            "case": "modular phase",
+            "ours": count,
+            "peer_name": "LSODA + Hessian",
+            "peer": theirs,
+            "ratio": theirs / count,
+            "error": error,
+            "bar": "<= 2000",
+            "unit": "evaluations",
+        },
+        {
+            "case": "modular phase",
+            "ours": timings["ours"].seconds,
+            "spread": timings["ours"].spread,
+            "peer_name": "LSODA + Hessian",
+            "peer": timings["LSODA"].seconds,
+            "ratio": timings["LSODA"].seconds / timings["ours"].seconds,
+            "error": error,
+            "bar": "",
+            "unit": "s",
+        },
+    ]
 
 
 def modular_flow() -> list[Row]:
@@ -229,9 +232,7 @@ def flow_dop853() -> list[Row]:
     agf.set_threads(1)
     problem = _modular()
     theta = problem.initialize(WIDTH, scale=1e-2, seed=0).parameters()
-    scout = agf.gradient_flow(
-        problem, theta, 200.0, loss_tol=0.2 * PERIOD / 2, rtol=1e-4
-    )
+    scout = agf.gradient_flow(problem, theta, 200.0, loss_tol=0.2 * PERIOD / 2, rtol=1e-4)
     times = np.linspace(0.0, float(scout.time[-1]), 60)
     state, evaluations = [], []
 
@@ -240,9 +241,7 @@ def flow_dop853() -> list[Row]:
         state[:], evaluations[:] = [states], [count]
 
     def ours() -> Any:
-        return agf.gradient_flow(
-            problem, theta, times[-1], save_at=times, loss_tol=0.0, rtol=1e-8
-        )
+        return agf.gradient_flow(problem, theta, times[-1], save_at=times, loss_tol=0.0, rtol=1e-8)
 
     path = ours()
     peer()
@@ -251,12 +250,28 @@ def flow_dop853() -> list[Row]:
     assert error <= 1e-6, error
     timings = interleave({"ours": ours, "DOP853": peer}, repeats=5)
     return [
-        {"case": "flow over two plateaus", "ours": timings["ours"].seconds, "spread": timings["ours"].spread,
-         "peer_name": "DOP853", "peer": timings["DOP853"].seconds,
-         "ratio": timings["DOP853"].seconds / timings["ours"].seconds, "error": error, "bar": "1e-6 in loss", "unit": "s"},
-        {"case": "flow over two plateaus", "ours": path.stats["evaluations"], "peer_name": "DOP853", "peer": evaluations[0],
-         "ratio": evaluations[0] / path.stats["evaluations"], "error": error, "bar": "", "unit": "evaluations"},
-    ]  # fmt: skip
+        {
+            "case": "flow over two plateaus",
+            "ours": timings["ours"].seconds,
+            "spread": timings["ours"].spread,
+            "peer_name": "DOP853",
+            "peer": timings["DOP853"].seconds,
+            "ratio": timings["DOP853"].seconds / timings["ours"].seconds,
+            "error": error,
+            "bar": "1e-6 in loss",
+            "unit": "s",
+        },
+        {
+            "case": "flow over two plateaus",
+            "ours": path.stats["evaluations"],
+            "peer_name": "DOP853",
+            "peer": evaluations[0],
+            "ratio": evaluations[0] / path.stats["evaluations"],
+            "error": error,
+            "bar": "",
+            "unit": "evaluations",
+        },
+    ]
 
 
 SCALES: dict[str, dict[str, float]] = {
@@ -280,9 +295,7 @@ def scales() -> list[Row]:
         counts: dict[str, dict[str, int]] = {"AGF": {}, "flow": {}}
         for label, scale in SCALES.items():
             start = problem.initialize(width, seed=0, **scale)
-            path = agf.alternating_gradient_flow(
-                problem, start, max_jumps=3, active_time=100.0, rtol=1e-6
-            )
+            path = agf.alternating_gradient_flow(problem, start, max_jumps=3, active_time=100.0, rtol=1e-6)
             assert len(path.jumps) == 3, (name, label, path.status)
             counts["AGF"][label] = path.stats["evaluations"]
             if label == "10^-10000":

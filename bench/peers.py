@@ -1,4 +1,5 @@
-"""Utility and gradient of two-layer ReLU networks as their users would write them; a peer that is not installed is left out."""
+"""Utility and gradient of two-layer ReLU networks as their users would write them; a peer that is not installed is
+left out."""
 
 from __future__ import annotations
 
@@ -75,9 +76,7 @@ def jax_peer(X: Any, theta: Any, residual: Any) -> Callable[[], tuple[Any, Any]]
 
 def installed() -> dict[str, Callable[..., Callable[[], tuple[Any, Any]]]]:
     """NumPy always; torch and JAX where they can be imported."""
-    peers: dict[str, Callable[..., Callable[[], tuple[Any, Any]]]] = {
-        "NumPy": numpy_peer
-    }
+    peers: dict[str, Callable[..., Callable[[], tuple[Any, Any]]]] = {"NumPy": numpy_peer}
     if importlib.util.find_spec("torch"):
         peers["torch"] = torch_peer
     if importlib.util.find_spec("jax"):

@@ -1,15 +1,16 @@
-"""Micro cases under pytest-benchmark: `python -m pytest bench/test_micro.py`. Answers are asserted by the tests' own oracle."""
+"""Micro cases under pytest-benchmark: `python -m pytest bench/test_micro.py`. Answers are asserted by the tests' own
+oracle."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.activations import ACTIVATIONS
-from support.problems import modular_data
-from support.scales import assert_within, scales
 
 import agf_fast as agf
 from agf_fast import _core
+from support.activations import ACTIVATIONS
+from support.problems import modular_data
+from support.scales import assert_within, scales
 
 
 @pytest.fixture(params=ACTIVATIONS, ids=lambda activation: activation.label)
@@ -23,9 +24,7 @@ def data(request):
     rng = np.random.default_rng(0)
     n, d, c, H = 1797, 64, 10, 128
     shapes = ((n, d), (n, c), (H, d + c), (H, d + c))
-    return tuple(
-        (rng.standard_normal(shape) / 8).astype(request.param) for shape in shapes
-    )
+    return tuple((rng.standard_normal(shape) / 8).astype(request.param) for shape in shapes)
 
 
 def test_utility_and_gradient(benchmark, activation, data):
@@ -34,9 +33,7 @@ def test_utility_and_gradient(benchmark, activation, data):
     utility, gradient = benchmark(kernel.utility_and_gradient, theta, Y)
     scale = scales(activation, X, Y, theta, Y, v)
     wide = [array.astype(np.float64) for array in (X, Y, theta)]
-    expected = _core.dense(
-        *wide[:2], activation.name, activation.parameter
-    ).utility_and_gradient(wide[2], wide[1])
+    expected = _core.dense(*wide[:2], activation.name, activation.parameter).utility_and_gradient(wide[2], wide[1])
     assert_within(utility, expected[0], scale.utility, np.finfo(X.dtype).eps)
     assert_within(gradient, expected[1], scale.gradient, np.finfo(X.dtype).eps)
 
@@ -60,9 +57,7 @@ def test_dense_hessian(benchmark):
     kernel = _core.dense(X, Y, "square", 0.0)
     theta = np.random.default_rng(0).standard_normal((4, 60)) / 8
     hessian = benchmark(kernel.hessian, theta)
-    np.testing.assert_allclose(
-        hessian, hessian.T, rtol=1e-12, atol=1e-12 * np.abs(hessian).max()
-    )
+    np.testing.assert_allclose(hessian, hessian.T, rtol=1e-12, atol=1e-12 * np.abs(hessian).max())
 
 
 def test_small_call(benchmark):

@@ -20,9 +20,7 @@ class Timing:
     spread: float
 
 
-def interleave(
-    calls: Mapping[str, Callable[[], object]], repeats: int = REPEATS
-) -> dict[str, Timing]:
+def interleave(calls: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, Timing]:
     """Times every call `repeats` times in turn, each warm."""
     counts = {}
     for name, call in calls.items():
@@ -32,10 +30,7 @@ def interleave(
     for _ in range(repeats):
         for name, call in calls.items():
             samples[name].append(_seconds(call, counts[name]))
-    return {
-        name: Timing(median(values), _half_width(values))
-        for name, values in samples.items()
-    }
+    return {name: Timing(median(values), _half_width(values)) for name, values in samples.items()}
 
 
 def _seconds(call: Callable[[], object], count: int) -> float:

@@ -1,4 +1,5 @@
-"""Fixtures over which the same test bodies run: backend, dtype, activation. A new backend is one more entry of BACKENDS."""
+"""Fixtures over which the same test bodies run: backend, dtype, activation. A new backend is one more entry of
+BACKENDS."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from support.activations import ACTIVATIONS
 
 import agf_fast
 from agf_fast import _core, reference
+from support.activations import ACTIVATIONS
 
 # name -> (kernel factory, value of the `backend` argument of the verbs)
 BACKENDS = {
@@ -20,11 +21,7 @@ BACKENDS = {
 
 def pytest_report_header(config):
     info = _core.info()
-    versions = {
-        name: sys.modules[name].__version__
-        for name in ("numpy", "scipy")
-        if name in sys.modules
-    }
+    versions = {name: sys.modules[name].__version__ for name in ("numpy", "scipy") if name in sys.modules}
     return [
         f"agf_fast {agf_fast.__version__}: {info}",
         "with " + ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -62,10 +59,6 @@ def kernel(backend):
 @pytest.fixture
 def threads():
     """Sets the number of threads and puts it back."""
-    before = (
-        agf_fast.get_threads()
-        if hasattr(agf_fast, "get_threads")
-        else _core.get_threads()
-    )
+    before = agf_fast.get_threads() if hasattr(agf_fast, "get_threads") else _core.get_threads()
     yield agf_fast.set_threads
     agf_fast.set_threads(before)

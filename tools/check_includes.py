@@ -50,18 +50,12 @@ def check_sources(root: Path) -> list[str]:
             if file.suffix not in SOURCES:
                 continue
             where = file.relative_to(root).as_posix()
-            leaf = room == "cpp/agf" and (
-                file.name in LEAVES or file.parent.name == "analysis"
-            )
+            leaf = room == "cpp/agf" and (file.name in LEAVES or file.parent.name == "analysis")
             for quote, name in INCLUDE.findall(file.read_text()):
                 if PYTHON.match(name) and not python:
-                    wrong.append(
-                        f"{where}: includes {name}, but only cpp/bind knows Python"
-                    )
+                    wrong.append(f"{where}: includes {name}, but only cpp/bind knows Python")
                 if DEVICE.match(name) and not device:
-                    wrong.append(
-                        f"{where}: includes {name}, but only cuda knows a device"
-                    )
+                    wrong.append(f"{where}: includes {name}, but only cuda knows a device")
                 if quote != '"':
                     continue
                 found = target(root, file, name)
@@ -70,17 +64,9 @@ def check_sources(root: Path) -> list[str]:
                     continue
                 into = room_of(root, found)
                 if into in forbidden:
-                    wrong.append(
-                        f"{where}: includes {name}, but {room} must not know {into}"
-                    )
-                if (
-                    leaf
-                    and found.name not in LEAVES
-                    and found.parent.name != "analysis"
-                ):
-                    wrong.append(
-                        f"{where}: includes {name}, but leaves include only each other"
-                    )
+                    wrong.append(f"{where}: includes {name}, but {room} must not know {into}")
+                if leaf and found.name not in LEAVES and found.parent.name != "analysis":
+                    wrong.append(f"{where}: includes {name}, but leaves include only each other")
     return wrong
 
 
@@ -94,19 +80,13 @@ def check_python(root: Path) -> list[str]:
         # An import under `if TYPE_CHECKING:` or in a function is indented; those are not at the top.
         top = [
             name
-            for line, name in (
-                (m.group(0), m.group(1)) for m in IMPORT.finditer(file.read_text())
-            )
+            for line, name in ((m.group(0), m.group(1)) for m in IMPORT.finditer(file.read_text()))
             if line.strip("\n")[:1] not in " \t"
         ]
         for name in top:
             first = name.split(".")[0]
-            if first in {"scipy", "matplotlib", "tqdm", "torch", "cupy"} and not (
-                reference and first == "scipy"
-            ):
-                wrong.append(
-                    f"{where}: imports {name} at its top, but importing agf_fast loads NumPy alone"
-                )
+            if first in {"scipy", "matplotlib", "tqdm", "torch", "cupy"} and not (reference and first == "scipy"):
+                wrong.append(f"{where}: imports {name} at its top, but importing agf_fast loads NumPy alone")
             if reference and "_core" in name:
                 wrong.append(
                     f"{where}: imports {name}, but the reference is an oracle and shares nothing with the core"

@@ -16,16 +16,17 @@ namespace {
 constexpr long most_steps = 5'000'000;
 // A resting set of neurons may have an unstable direction this slow, relative to the largest curvature.
 constexpr double slowest_growth = 1e-9;
-constexpr double late = 1e-4;
-constexpr long most_late_steps = 40;
+constexpr double late = 3e-4;
+constexpr long most_late_steps = 16;
 
-// ln of the norm below which a neuron's output is lost in the rounding of the residual, so that the residual is
-// exactly what the others make it. A sigma that is not homogeneous must also be its leading term to the last bit.
-double faint_log_norm(const Problem& problem, double loss) {
+// ln of the norm below which a neuron's output is out of sight: below a tenth of the accuracy asked for, relative to
+// the residual (and never below rounding, where leaving it out is exact). A sigma that is not homogeneous must also be its
+// leading term to that accuracy.
+double faint_log_norm(const Problem& problem, double loss, double rtol) {
   const double scale = std::pow(problem.input_scale(), problem.kappa() - 1) / std::sqrt(2 * loss);
-  const double last_bit = std::log(problem.epsilon()) - 3;
-  const double level = (last_bit - std::max(0.0, std::log(scale))) / problem.kappa();
-  return problem.homogeneous() ? level : std::min(level, last_bit - std::max(0.0, std::log(problem.input_scale())));
+  const double sight = std::log(std::max(0.1 * rtol, 0.05 * problem.epsilon()));
+  const double level = (sight - std::max(0.0, std::log(scale))) / problem.kappa();
+  return problem.homogeneous() ? level : std::min(level, sight - std::max(0.0, std::log(problem.input_scale())));
 }
 
 class Run {
@@ -43,7 +44,7 @@ class Run {
     if (std::isnan(state_.log_eta)) state_.log_eta = log_mean_threshold(state_, degree_);
     auto target = problem_.make_signal();
     scale_ = problem_.residual(nullptr, 0, *target);
-    level_ = faint_log_norm(problem_, scale_ > 0 ? scale_ : 1);
+    level_ = faint_log_norm(problem_, scale_ > 0 ? scale_ : 1, options.rtol);
     start_time_ = clock();
   }
 
@@ -198,15 +199,16 @@ class Run {
     const double loss = coupled_flow_.loss();
     const double accuracy = std::max(0.1 * options_.rtol, 10 * problem_.epsilon());
     const bool settled = left <= std::max(accuracy * accuracy * loss, 1e-20 * scale_);
-    if (left <= late * loss) ++late_steps_;
-    if (!settled && late_steps_ <= most_late_steps) return false;
+    bool quiet = left <= std::max(late * loss, 1e-20 * scale_);
     const std::size_t m = state_.params;
-    for (std::size_t k = 0; k < coupled_.size(); ++k) {
-      if (relative_rate(k) * time > 1) return false;
+    for (std::size_t k = 0; k < coupled_.size() && quiet; ++k) {
       const double* x = &coupled_flow_.theta()[k * m];
       const double square = dot(m, x, x);
-      if (square < 0.1 && dot(m, x, &coupled_flow_.gradient()[k * m]) * time > 1e-3 * square) return false;
+      quiet = relative_rate(k) * time <= 1 &&
+              !(square < 0.1 && dot(m, x, &coupled_flow_.gradient()[k * m]) * time > 1e-3 * square);
     }
+    late_steps_ = quiet ? late_steps_ + 1 : 0;
+    if (!quiet || (!settled && late_steps_ <= most_late_steps)) return false;
     if (!coupled_flow_.stable(slowest_growth)) return false;
     if (!settled) path_.note("valley_frozen");
     return true;

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+import agf_fast as agf
 from support.flow import explicit_flow, plain_gradient, plain_loss, time_to_loss
 from support.problems import generic_data, modular_data
 from support.runs import modular
-
-import agf_fast as agf
 
 
 def no_sliding(n=25, d=3, c=2, H=4, seed=6, kinked=False):
     """Data and directions whose flow an explicit method can follow.
 
-    Under a kink neurons in general end up sliding along z = 0, where the field jumps and DOP853 only chatters. With orthonormal
-    inputs, positive targets and positive a every z_k rises or stands still, so that kinks are crossed, not slid along.
-    """
+    Under a kink neurons in general end up sliding along z = 0, where the field jumps and DOP853 only chatters. With
+    orthonormal inputs, positive targets and positive a every z_k rises or stands still, so that kinks are crossed,
+    not slid along."""
     X, Y, theta, *_ = generic_data(n, d, c, H, seed=seed)
     if kinked:
         X = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
@@ -77,16 +77,10 @@ def test_float32(verb_backend, activation):
     X, Y, theta = (array.astype(np.float32) for array in (X, Y, 0.7 * theta))
     times = np.linspace(0.0, 2.0, 9)
     wide = [array.astype(np.float64) for array in (X, Y, theta)]
-    states, _ = explicit_flow(
-        lambda t: plain_gradient(activation, wide[0], wide[1], t), wide[2], times
-    )
-    expected = np.array(
-        [plain_loss(activation, wide[0], wide[1], state) for state in states]
-    )
+    states, _ = explicit_flow(lambda t: plain_gradient(activation, wide[0], wide[1], t), wide[2], times)
+    expected = np.array([plain_loss(activation, wide[0], wide[1], state) for state in states])
     problem = agf.Dense(X, Y, **activation.keywords)
-    path = agf.gradient_flow(
-        problem, theta, times[-1], save_at=times, loss_tol=0.0, backend=verb_backend
-    )
+    path = agf.gradient_flow(problem, theta, times[-1], save_at=times, loss_tol=0.0, backend=verb_backend)
     np.testing.assert_allclose(path.loss, expected, rtol=1e-2)
     assert path.state.direction.dtype == np.float32 and path.loss.dtype == np.float64
 
@@ -100,15 +94,11 @@ def test_modular_through_two_plateaus():
     problem = modular()
     start = problem.initialize(18, scale=1e-2, seed=0).parameters()
     scout = agf.gradient_flow(problem, start, 100.0, loss_tol=0.2 * 10, rtol=1e-4)
-    assert (
-        scout.status == "loss_tol"
-    )  # 2L/p = 0.2 lies in the fall from the second plateau
+    assert scout.status == "loss_tol"  # 2L/p = 0.2 lies in the fall from the second plateau
     times = np.linspace(0.0, float(scout.time[-1]), 60)
     states, _ = explicit_flow(problem.utility_gradient, start, times)
     expected = np.array([problem.loss(state) for state in states])
-    path = agf.gradient_flow(
-        problem, start, times[-1], save_at=times, loss_tol=0.0, rtol=1e-8
-    )
+    path = agf.gradient_flow(problem, start, times[-1], save_at=times, loss_tol=0.0, rtol=1e-8)
     np.testing.assert_allclose(path.loss, expected, rtol=1e-6)
 
 
@@ -117,12 +107,8 @@ def test_save_at_is_a_view_of_the_same_run(verb_backend):
     X, Y, theta, *_ = generic_data(n=25, d=3, c=2, H=4, seed=6)
     problem = agf.Dense(X, Y, activation="tanh")
     every = agf.gradient_flow(problem, 0.5 * theta, 3.0, backend=verb_backend)
-    assert (
-        every.time[0] == 0 and every.time[-1] == 3.0 and np.all(np.diff(every.time) > 0)
-    )
-    chosen = agf.gradient_flow(
-        problem, 0.5 * theta, 3.0, save_at=every.time[::3], backend=verb_backend
-    )
+    assert every.time[0] == 0 and every.time[-1] == 3.0 and np.all(np.diff(every.time) > 0)
+    chosen = agf.gradient_flow(problem, 0.5 * theta, 3.0, save_at=every.time[::3], backend=verb_backend)
     np.testing.assert_array_equal(chosen.time, every.time[::3])
     np.testing.assert_allclose(chosen.loss, every.loss[::3], rtol=1e-8)
 
@@ -151,25 +137,17 @@ def test_finite_steps_converge_to_the_flow(activation):
 
 
 def test_descent_with_momentum_and_batches():
-    """Heavy ball advances time by lr/(1 - mu) per step once it has run in; a full batch equals no batch to roundings."""
+    """Heavy ball advances time by lr/(1 - mu) per step once it has run in; a full batch equals no batch to
+    roundings."""
     X, Y = modular_data(period=7, spectrum={1: 3.0})
     problem = agf.Dense(X, Y, activation="tanh")
     theta = problem.initialize(4, scale=0.5, seed=0).parameters()
     plain = agf.gradient_descent(problem, theta, 1e-3, 400)
     full = agf.gradient_descent(problem, theta, 1e-3, 400, batch=len(X))
-    np.testing.assert_allclose(
-        full.state.parameters(), plain.state.parameters(), rtol=1e-10, atol=1e-12
-    )
-    same = [
-        agf.gradient_descent(
-            problem, theta, 1e-3, 50, batch=10, seed=3
-        ).state.parameters()
-        for _ in range(2)
-    ]
+    np.testing.assert_allclose(full.state.parameters(), plain.state.parameters(), rtol=1e-10, atol=1e-12)
+    same = [agf.gradient_descent(problem, theta, 1e-3, 50, batch=10, seed=3).state.parameters() for _ in range(2)]
     np.testing.assert_array_equal(*same)
-    other = agf.gradient_descent(
-        problem, theta, 1e-3, 50, batch=10, seed=4
-    ).state.parameters()
+    other = agf.gradient_descent(problem, theta, 1e-3, 50, batch=10, seed=4).state.parameters()
     assert not np.array_equal(other, same[0])
     # By hand: v <- mu v + grad U, theta <- theta + lr v.
     by_hand, velocity = theta.copy(), np.zeros_like(theta)

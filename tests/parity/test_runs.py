@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+import agf_fast as agf
 from support.activations import BY_LABEL
 from support.problems import generic_data, linear_data, teacher_data
 from support.runs import modular, modular_run, teacher
-
-import agf_fast as agf
 
 
 def assert_same_jumps(got, expected, rtol, neurons=None):
@@ -43,23 +43,17 @@ def test_backends_agree(label):
     problem = agf.Dense(0.7 * X, Y, **activation.keywords)
     start = problem.initialize(5, scale=1e-3, seed=1)
     one, two = (
-        agf.alternating_gradient_flow(
-            problem, start, max_jumps=3, active_time=20.0, rtol=1e-8, backend=name
-        )
+        agf.alternating_gradient_flow(problem, start, max_jumps=3, active_time=20.0, rtol=1e-8, backend=name)
         for name in ("cpp", "numpy")
     )
     assert_same_jumps(one, two, 20e-8)
     assert one.status == two.status
     for ours, theirs in zip(one.jumps, two.jumps, strict=True):
-        assert sorted(ours.activated) == sorted(theirs.activated) and sorted(
-            ours.returned
-        ) == sorted(theirs.returned)
+        assert sorted(ours.activated) == sorted(theirs.activated) and sorted(ours.returned) == sorted(theirs.returned)
         np.testing.assert_allclose(ours.direction, theirs.direction, rtol=0, atol=2e-6)
         assert ours.loss_before == pytest.approx(theirs.loss_before, rel=1e-5)
     np.testing.assert_allclose(one.log_eta, two.log_eta, rtol=1e-12)
-    np.testing.assert_allclose(
-        one.state.log_norm, two.state.log_norm, rtol=0, atol=1e-4
-    )
+    np.testing.assert_allclose(one.state.log_norm, two.state.log_norm, rtol=0, atol=1e-4)
 
 
 CASES = {
@@ -97,13 +91,8 @@ def case(request):
 def test_jump_times_do_not_depend_on_the_tolerance(case, rtol):
     """Halving rtol moves no jump by more than 10 rtol."""
     problem, start, keywords = case
-    coarse, fine = (
-        agf.alternating_gradient_flow(problem, start, rtol=r, **keywords)
-        for r in (rtol, rtol / 2)
-    )
-    assert [jump.neuron for jump in coarse.jumps] == [
-        jump.neuron for jump in fine.jumps
-    ]
+    coarse, fine = (agf.alternating_gradient_flow(problem, start, rtol=r, **keywords) for r in (rtol, rtol / 2))
+    assert [jump.neuron for jump in coarse.jumps] == [jump.neuron for jump in fine.jumps]
     for one, two in zip(coarse.jumps, fine.jumps, strict=True):
         assert abs(one.time - two.time) <= 10 * rtol * two.time
 
@@ -113,13 +102,8 @@ def test_jump_times_do_not_depend_on_the_order_of_neurons(case):
     order = np.random.default_rng(5).permutation(len(start))
     other = agf.State(start.direction[order], start.log_norm[order])
     rtol = 1e-7
-    one, two = (
-        agf.alternating_gradient_flow(problem, state, rtol=rtol, **keywords)
-        for state in (start, other)
-    )
-    assert [order[jump.neuron] for jump in two.jumps] == [
-        jump.neuron for jump in one.jumps
-    ]
+    one, two = (agf.alternating_gradient_flow(problem, state, rtol=rtol, **keywords) for state in (start, other))
+    assert [order[jump.neuron] for jump in two.jumps] == [jump.neuron for jump in one.jumps]
     for ours, theirs in zip(one.jumps, two.jumps, strict=True):
         assert abs(ours.time - theirs.time) <= 10 * rtol * theirs.time
 
@@ -130,9 +114,7 @@ def test_stopped_and_continued_equals_unbroken(case, tmp_path):
     rtol = 1e-7
     unbroken = agf.alternating_gradient_flow(problem, start, rtol=rtol, **keywords)
     for stop in range(1, len(unbroken.jumps)):
-        head = agf.alternating_gradient_flow(
-            problem, start, rtol=rtol, **{**keywords, "max_jumps": stop}
-        )
+        head = agf.alternating_gradient_flow(problem, start, rtol=rtol, **{**keywords, "max_jumps": stop})
         assert len(head.jumps) == stop and head.status == "max_jumps"
         head.save(tmp_path / "head.npz")
         state = agf.load(tmp_path / "head.npz").state
@@ -148,14 +130,8 @@ def test_stopped_and_continued_equals_unbroken(case, tmp_path):
         assert tail.log_eta == unbroken.log_eta
         for ours, theirs in zip(tail.jumps, rest, strict=True):
             assert abs(ours.time - theirs.time) <= 10 * rtol * theirs.time
-            assert (
-                abs(ours.scaled_time - theirs.scaled_time)
-                <= 10 * rtol * theirs.scaled_time
-            )
-            assert (
-                abs(ours.loss_after - theirs.loss_after)
-                <= 100 * rtol * unbroken.loss[0]
-            )
+            assert abs(ours.scaled_time - theirs.scaled_time) <= 10 * rtol * theirs.scaled_time
+            assert abs(ours.loss_after - theirs.loss_after) <= 100 * rtol * unbroken.loss[0]
 
 
 def test_continued_identity_keeps_what_a_unit_vector_forgets():
@@ -191,16 +167,11 @@ def test_same_bits_for_any_thread_count(name, threads):
     runs = []
     for count in (1, 2, 3, 1):
         threads(count)
-        path = agf.alternating_gradient_flow(
-            problem, start, rtol=1e-6, **{**keywords, "max_jumps": 2}
-        )
+        path = agf.alternating_gradient_flow(problem, start, rtol=1e-6, **{**keywords, "max_jumps": 2})
         flow = agf.gradient_flow(problem, start, 1.0, rtol=1e-6)
         runs.append(
             [
-                *(
-                    [jump.time, jump.utility, jump.loss_after, *jump.direction]
-                    for jump in path.jumps
-                ),
+                *([jump.time, jump.utility, jump.loss_after, *jump.direction] for jump in path.jumps),
                 path.state.log_norm.tobytes(),
                 path.state.direction.tobytes(),
                 flow.loss.tobytes(),
@@ -256,9 +227,7 @@ def test_flow_work_at_small_scales(name):
             max_seconds=60,
         )
         assert path.status == "loss_tol"
-        assert np.all(np.diff(path.time) >= 0) and np.all(
-            np.diff(path.loss) <= 1e-14 * path.loss[0]
-        )
+        assert np.all(np.diff(path.time) >= 0) and np.all(np.diff(path.loss) <= 1e-14 * path.loss[0])
         evaluations.append(path.stats["evaluations"])
     assert evaluations[1] < 4 * evaluations[0], evaluations
 
@@ -286,9 +255,7 @@ def test_agf_approaches_the_flow_as_the_scale_vanishes():
     half = {}
     for log10 in (8, 300):
         state = problem.initialize(4, scale=10.0**-log10, seed=0)
-        jump = agf.alternating_gradient_flow(
-            problem, state, max_jumps=1, rtol=1e-6
-        ).jumps[0]
+        jump = agf.alternating_gradient_flow(problem, state, max_jumps=1, rtol=1e-6).jumps[0]
         level = 0.5 * (jump.loss_before + jump.loss_after)
         flow = agf.gradient_flow(problem, state, 1.5 * jump.time, rtol=1e-6)
         crossing = flow.time[np.searchsorted(-flow.loss, -level)]

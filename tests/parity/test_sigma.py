@@ -1,4 +1,5 @@
-"""sigma, sigma', sigma'' of every backend as one neuron on one sample shows them: theta = (w, a), x = 1, f = a sigma(w)."""
+"""sigma, sigma', sigma'' of every backend as one neuron on one sample shows them: theta = (w, a), x = 1, f = a
+sigma(w)."""
 
 from __future__ import annotations
 
@@ -6,9 +7,7 @@ import numpy as np
 import pytest
 
 # Both signs, both sides of every branch, the smallest and the largest: no entry may cancel, overflow or become NaN.
-LADDER = np.concatenate(
-    [[1e-30, 1e-8, 1e-3], np.linspace(0.05, 7.0, 140), [12.0, 25.0]]
-)
+LADDER = np.concatenate([[1e-30, 1e-8, 1e-3], np.linspace(0.05, 7.0, 140), [12.0, 25.0]])
 POINTS = np.concatenate([-LADDER[::-1], LADDER])
 
 
@@ -38,9 +37,7 @@ def test_values_and_slopes(kernel, activation, dtype):
         (gradient[:, 0], s1, slope_scale),
     ):
         error = np.abs(got.astype(np.float64) - expected)
-        assert np.all(error <= 8 * eps * (scale + tiny * eps)), POINTS[
-            np.argmax(error / (scale + tiny * eps))
-        ]
+        assert np.all(error <= 8 * eps * (scale + tiny * eps)), POINTS[np.argmax(error / (scale + tiny * eps))]
 
 
 def test_slope_is_the_difference_of_values(kernel, activation):
@@ -50,13 +47,8 @@ def test_slope_is_the_difference_of_values(kernel, activation):
     problem, theta, one = neuron(kernel, activation, points, np.float64)
     slopes = problem.utility_gradient(theta, one)[:, 0]
     step = np.array([h, 0.0])
-    difference = (
-        problem.utility(theta + step, one) - problem.utility(theta - step, one)
-    ) / (2 * h)
-    bound = (
-        h**2 * np.abs(activation(points, 3))
-        + 1e-15 * (1 + np.abs(activation(points))) / h
-    )
+    difference = (problem.utility(theta + step, one) - problem.utility(theta - step, one)) / (2 * h)
+    bound = h**2 * np.abs(activation(points, 3)) + 1e-15 * (1 + np.abs(activation(points))) / h
     assert np.all(np.abs(difference - slopes) <= bound)
 
 
@@ -68,25 +60,18 @@ def test_curvature_is_the_difference_of_slopes(kernel, activation):
     for point in points:
         blocks = []
         for target in (0.0, 1.0):
-            problem, theta, one = neuron(
-                kernel, activation, np.array([point]), np.float64, target
-            )
+            problem, theta, one = neuron(kernel, activation, np.array([point]), np.float64, target)
             blocks.append(problem.hessian(theta)[0, 0])
         curvature.append(blocks[0] - blocks[1])
     problem, theta, one = neuron(kernel, activation, points, np.float64)
     step = np.array([h, 0.0])
-    difference = (
-        problem.utility_gradient(theta + step, one)
-        - problem.utility_gradient(theta - step, one)
-    )[:, 0] / (2 * h)
+    difference = (problem.utility_gradient(theta + step, one) - problem.utility_gradient(theta - step, one))[:, 0] / (
+        2 * h
+    )
     s0, s1, s2 = (activation(points, order) for order in range(3))
     # h^2 sigma/6 with sigma <= 120 (1 + |z|) for every entry of the table (z^5 is the largest); eps sigma'/h; and
     # the blocks, of size sigma'^2 + |sigma sigma''|, lose that many eps when they are subtracted.
-    bound = (
-        20 * h**2 * (1 + np.abs(points))
-        + 1e-15 * (1 + np.abs(s1)) / h
-        + 1e-14 * (s1**2 + np.abs(s0 * s2))
-    )
+    bound = 20 * h**2 * (1 + np.abs(points)) + 1e-15 * (1 + np.abs(s1)) / h + 1e-14 * (s1**2 + np.abs(s0 * s2))
     assert np.all(np.abs(difference - np.array(curvature)) <= bound)
 
 
@@ -117,6 +102,4 @@ def test_zero_is_a_fixed_point(kernel, activation, dtype):
     utility, gradient = problem.utility_and_gradient(theta, one)
     np.testing.assert_array_equal(utility, 0)
     np.testing.assert_array_equal(gradient[:, 1], 0)
-    np.testing.assert_allclose(
-        gradient[:, 0], activation(np.zeros(3), 1), rtol=4 * np.finfo(dtype).eps
-    )
+    np.testing.assert_allclose(gradient[:, 0], activation(np.zeros(3), 1), rtol=4 * np.finfo(dtype).eps)

@@ -24,12 +24,12 @@ namespace {
 
 int failures = 0;
 
-#define CHECK(condition)                                                  \
-  do {                                                                    \
-    if (!(condition)) {                                                   \
+#define CHECK(condition)                                                   \
+  do {                                                                     \
+    if (!(condition)) {                                                    \
       std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                         \
-    }                                                                     \
+      ++failures;                                                          \
+    }                                                                      \
   } while (false)
 
 std::vector<double> normal(std::size_t size, unsigned seed) {
@@ -226,12 +226,13 @@ void verbs(const agf::Problem& problem) {
   agf::FlowOptions options;
   options.rtol = 1e-6;
   options.t_end = 2;
-  const auto flow = agf::gradient_flow(problem, agf::cpu::backend(), control,
-                                       start(4, problem.params(), std::log(0.5), 41), options);
+  const auto flow =
+      agf::gradient_flow(problem, agf::cpu::backend(), control, start(4, problem.params(), std::log(0.5), 41), options);
   CHECK(flow.status == agf::Status::t_end || flow.status == agf::Status::loss_tol);
   CHECK(flow.points.size() >= 3);
   for (std::size_t k = 1; k < flow.points.size(); ++k)
-    CHECK(flow.points[k].loss <= flow.points[k - 1].loss * (1 + 1e-13) && flow.points[k].time > flow.points[k - 1].time);
+    CHECK(flow.points[k].loss <= flow.points[k - 1].loss * (1 + 1e-13) &&
+          flow.points[k].time > flow.points[k - 1].time);
 }
 
 void shared(const agf::Problem& problem) {
@@ -259,8 +260,7 @@ void stopped(const agf::Problem& problem) {
   flow.t_end = 1e6;
   int points = 0;
   flow.observer = [&](const agf::Point&, const agf::State*) { return ++points == 5; };
-  const auto curve =
-      agf::gradient_flow(problem, agf::cpu::backend(), second, start(4, problem.params(), -5, 41), flow);
+  const auto curve = agf::gradient_flow(problem, agf::cpu::backend(), second, start(4, problem.params(), -5, 41), flow);
   CHECK(curve.status == agf::Status::callback && points == 5);
 }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 from scipy.special import erf, erfc, expit
@@ -138,10 +138,7 @@ ACTIVATIONS = (
     Activation("relu", "relu", 0.0, 1, True, True, _leaky(0.0)),
     Activation("leaky_relu", "leaky_relu", 0.1, 1, True, True, _leaky(0.1)),
     Activation("square", "square", 0.0, 2, True, False, _power(2)),
-    *(
-        Activation(f"power{k}", "power", float(k), k, True, False, _power(k))
-        for k in (2, 3, 4, 5)
-    ),
+    *(Activation(f"power{k}", "power", float(k), k, True, False, _power(k)) for k in (2, 3, 4, 5)),
     Activation("tanh", "tanh", 0.0, 1, False, False, _tanh()),
     Activation("gelu", "gelu", 0.0, 1, False, False, _gelu()),
     Activation("elu", "elu", 0.0, 1, False, False, _elu()),

@@ -1,4 +1,4 @@
-"""Gradient flow by SciPy's DOP853, with the right-hand side in plain NumPy or from a kernel: shares no integrator with us."""
+"""Gradient flow by SciPy's DOP853, its right-hand side in plain NumPy or from a kernel: no integrator is shared."""
 
 from __future__ import annotations
 

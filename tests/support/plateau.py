@@ -7,10 +7,11 @@ from scipy.optimize import brentq
 
 
 class LinearNeuron:
-    """theta = (w, a) under dw/dt = M^T a, da/dt = M w: grows like e^(s t) along (v, u)/sqrt(2) for each singular triple.
+    """theta = (w, a) under dw/dt = M^T a, da/dt = M w: grows like e^(s t) along (v, u)/sqrt(2) for each singular
+    triple.
 
-    With M = sum_j s_j u_j v_j^T the components along (v_j, u_j)/sqrt(2) and (v_j, -u_j)/sqrt(2) are multiplied by e^(s_j t) and
-    e^(-s_j t); what is left of theta stands still.
+    With M = sum_j s_j u_j v_j^T the components along (v_j, u_j)/sqrt(2) and (v_j, -u_j)/sqrt(2) are multiplied by
+    e^(s_j t) and e^(-s_j t); what is left of theta stands still.
     `log_scale` is added to the logarithm of the norm, so that no scale is too small.
     """
 
@@ -24,12 +25,7 @@ class LinearNeuron:
             (along + across) / np.sqrt(2),
             (along - across) / np.sqrt(2),
         )
-        rest = (
-            self.w @ self.w
-            + self.a @ self.a
-            - growing @ growing
-            - shrinking @ shrinking
-        )
+        rest = self.w @ self.w + self.a @ self.a - growing @ growing - shrinking @ shrinking
         return u, s, vt, growing, shrinking, max(rest, 0.0)
 
     def log_norm(self, M, t):
@@ -52,9 +48,7 @@ class LinearNeuron:
         """
         if self.log_norm(M, horizon) < 0:
             return np.inf
-        return brentq(
-            lambda t: self.log_norm(M, t), 0.0, horizon, xtol=1e-300, rtol=1e-14
-        )
+        return brentq(lambda t: self.log_norm(M, t), 0.0, horizon, xtol=1e-300, rtol=1e-14)
 
     def advance(self, M, t):
         """In place; only for horizons over which e^(s t) is representable."""

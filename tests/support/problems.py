@@ -14,10 +14,7 @@ def modular_template(period=MODULAR_PERIOD, spectrum=None, phases=None):
     phases = {} if phases is None else phases
     j = np.arange(period)
     return sum(
-        2.0
-        / period
-        * modulus
-        * np.cos(2.0 * np.pi * j * k / period + phases.get(k, 0.0))
+        2.0 / period * modulus * np.cos(2.0 * np.pi * j * k / period + phases.get(k, 0.0))
         for k, modulus in spectrum.items()
     )
 
@@ -27,19 +24,13 @@ def modular_data(period=MODULAR_PERIOD, spectrum=None, phases=None):
     template = modular_template(period, spectrum, phases)
     shifts = np.stack([np.roll(template, shift) for shift in range(period)])
     a, b = np.divmod(np.arange(period**2), period)
-    return np.concatenate([shifts[a], shifts[b]], axis=1), np.ascontiguousarray(
-        shifts[(a + b) % period]
-    )
+    return np.concatenate([shifts[a], shifts[b]], axis=1), np.ascontiguousarray(shifts[(a + b) % period])
 
 
 def modular_plateau(done, period=MODULAR_PERIOD, spectrum=None):
     """2 L / p once the frequencies `done` are learned: (2/p^2) * sum of |x_k|^2 over the others (k < p/2)."""
     spectrum = MODULAR_SPECTRUM if spectrum is None else spectrum
-    return (
-        2.0
-        / period**2
-        * sum(modulus**2 for k, modulus in spectrum.items() if k not in done)
-    )
+    return 2.0 / period**2 * sum(modulus**2 for k, modulus in spectrum.items() if k not in done)
 
 
 def whitened(n, d, rng):
@@ -63,10 +54,7 @@ def teacher_data(n=60, d=5, c=2, teachers=3, seed=3):
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d))
     w = rng.standard_normal((teachers, d))
-    a = (
-        rng.standard_normal((teachers, c))
-        * np.array([1.5, 1.0, 0.6, 0.4])[:teachers, None]
-    )
+    a = rng.standard_normal((teachers, c)) * np.array([1.5, 1.0, 0.6, 0.4])[:teachers, None]
     return X, np.ascontiguousarray(np.maximum(X @ w.T, 0.0) @ a / np.sqrt(d))
 
 

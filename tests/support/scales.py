@@ -25,17 +25,12 @@ class Scales:
 
 def scales(activation, X, Y, theta, residual, v):
     """Scales of residual(theta), U and grad U at the given residual, and (hess L) v."""
-    X, Y, theta, residual, v = (
-        np.asarray(array, dtype=np.float64) for array in (X, Y, theta, residual, v)
-    )
+    X, Y, theta, residual, v = (np.asarray(array, dtype=np.float64) for array in (X, Y, theta, residual, v))
     n, d = X.shape
     w, a = theta[:, :d], theta[:, d:]
     x = np.abs(X)
     z, z_scale = X @ w.T, x @ np.abs(w).T
-    s0, s1, s2 = (
-        np.abs(activation(z, k)) + np.abs(activation(z, k + 1)) * z_scale
-        for k in range(3)
-    )
+    s0, s1, s2 = (np.abs(activation(z, k)) + np.abs(activation(z, k + 1)) * z_scale for k in range(3))
     r = np.abs(residual)
     g = r @ np.abs(a).T
     own = np.abs(Y) + s0 @ np.abs(a)
@@ -43,9 +38,7 @@ def scales(activation, X, Y, theta, residual, v):
     dz = x @ v_w.T
     dr = (s1 * dz) @ np.abs(a) + s0 @ v_a
     along_a = (s1 * dz).T @ own + s0.T @ dr
-    along_w = (
-        s2 * dz * (own @ np.abs(a).T) + s1 * (own @ v_a.T) + s1 * (dr @ np.abs(a).T)
-    ).T @ x
+    along_w = (s2 * dz * (own @ np.abs(a).T) + s1 * (own @ v_a.T) + s1 * (dr @ np.abs(a).T)).T @ x
     return Scales(
         residual=own,
         utility=(s0 * g).sum(axis=0) / n,
@@ -56,11 +49,7 @@ def scales(activation, X, Y, theta, residual, v):
 
 def assert_within(got, expected, scale, eps, multiple=MULTIPLE):
     """|got - expected| <= multiple * eps * scale, entry by entry."""
-    error = np.abs(
-        np.asarray(got, dtype=np.float64) - np.asarray(expected, dtype=np.float64)
-    )
+    error = np.abs(np.asarray(got, dtype=np.float64) - np.asarray(expected, dtype=np.float64))
     # The least positive number keeps 0 <= 0 meaningful where a whole entry is exactly zero in both.
     worst = np.max(error / (eps * np.asarray(scale) + np.finfo(np.float64).tiny))
-    assert worst <= multiple, (
-        f"worst entry is {worst:.3g} eps * scale away, at most {multiple:g} expected"
-    )
+    assert worst <= multiple, f"worst entry is {worst:.3g} eps * scale away, at most {multiple:g} expected"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.activations import BY_LABEL
-from support.plateau import LinearNeuron
 
 import agf_fast as agf
+from support.activations import BY_LABEL
+from support.plateau import LinearNeuron
 
 # Physical time of a jump is located to 1e-8 relative.
 TIME = 1e-8
@@ -16,7 +16,8 @@ LOG_SCALES = [np.log(1e-2), np.log(1e-16), np.log(1e-300), -23025.85]
 
 @pytest.mark.parametrize("log_scale", LOG_SCALES)
 def test_identity_neurons_grow_as_the_matrix_exponential(verb_backend, log_scale):
-    """sigma(z) = z: the norm is sqrt(sum_j p_j^2 e^(2 s_j t) + q_j^2 e^(-2 s_j t) + rest), for every neuron by itself."""
+    """sigma(z) = z: the norm is sqrt(sum_j p_j^2 e^(2 s_j t) + q_j^2 e^(-2 s_j t) + rest), for every neuron by
+    itself."""
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((30, 4)), rng.standard_normal((30, 3))
     problem = agf.Dense(X, Y, activation="identity")
@@ -28,26 +29,18 @@ def test_identity_neurons_grow_as_the_matrix_exponential(verb_backend, log_scale
         LinearNeuron(row[:4], row[4:], norm).crossing(M, horizon)
         for row, norm in zip(start.direction, norms, strict=True)
     ]
-    path = agf.alternating_gradient_flow(
-        problem, start, max_jumps=1, backend=verb_backend
-    )
+    path = agf.alternating_gradient_flow(problem, start, max_jumps=1, backend=verb_backend)
     jump = path.jumps[0]
     assert jump.neuron == np.argmin(times)
     np.testing.assert_allclose(jump.time, min(times), rtol=TIME)
     # eta is the mean of c_i = -ln|theta_i(0)|.
-    np.testing.assert_allclose(
-        path.log_eta, np.log(np.mean(-norms)), rtol=1e-12, atol=1e-12
-    )
-    np.testing.assert_allclose(
-        jump.scaled_time, jump.time / np.mean(-norms), rtol=1e-12
-    )
+    np.testing.assert_allclose(path.log_eta, np.log(np.mean(-norms)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(jump.scaled_time, jump.time / np.mean(-norms), rtol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(jump.direction), 1, rtol=1e-14)
     theta = jump.direction[None]
     np.testing.assert_allclose(jump.utility, problem.utility(theta, Y)[0], rtol=1e-12)
     gradient = problem.utility_gradient(theta, Y)[0]
-    np.testing.assert_allclose(
-        jump.alignment, gradient @ theta[0] / np.linalg.norm(gradient), rtol=1e-12
-    )
+    np.testing.assert_allclose(jump.alignment, gradient @ theta[0] / np.linalg.norm(gradient), rtol=1e-12)
     assert jump.loss_before == pytest.approx(problem.loss(np.zeros((1, 7))), rel=1e-14)
 
 
@@ -61,23 +54,18 @@ def aligned(k):
 @pytest.mark.parametrize("log_scale", [-1.0, *LOG_SCALES])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_aligned_neuron(verb_backend, k, log_scale, adaptive):
-    """t = c/(kappa U), c = -ln|theta| (kappa = 2, or the adaptive clock), (|theta|^(2-kappa) - 1)/(kappa - 2) otherwise."""
+    """t = c/(kappa U), c = -ln|theta| (kappa = 2, or the adaptive clock), (|theta|^(2-kappa) - 1)/(kappa - 2)
+    otherwise."""
     one = np.ones((1, 1))
     kappa = k + 1
     problem = agf.Dense(
         one,
         one,
-        **(
-            {"activation": "identity"}
-            if k == 1
-            else {"activation": "power", "exponent": k}
-        ),
+        **({"activation": "identity"} if k == 1 else {"activation": "power", "exponent": k}),
     )
     direction, utility = aligned(k)
     start = agf.State(direction, np.array([log_scale]))
-    path = agf.alternating_gradient_flow(
-        problem, start, max_jumps=1, adaptive_rate=adaptive, backend=verb_backend
-    )
+    path = agf.alternating_gradient_flow(problem, start, max_jumps=1, adaptive_rate=adaptive, backend=verb_backend)
     jump = path.jumps[0]
     if kappa == 2 or adaptive:
         log_c = np.log(-log_scale)
@@ -114,12 +102,8 @@ def test_square_neurons_on_one_sample(verb_backend, scale):
     problem = agf.Dense(one, one, activation="square")
     theta = scale * np.random.default_rng(4).uniform(-0.7, 0.7, (7, 2))
     times = [square_time(abs(w), a) for w, a in theta]
-    assert (
-        np.isinf(times).any() and np.isfinite(times).sum() >= 3
-    )  # both fates occur in this draw
-    path = agf.alternating_gradient_flow(
-        problem, theta, max_jumps=1, backend=verb_backend
-    )
+    assert np.isinf(times).any() and np.isfinite(times).sum() >= 3  # both fates occur in this draw
+    path = agf.alternating_gradient_flow(problem, theta, max_jumps=1, backend=verb_backend)
     assert path.jumps[0].neuron == np.argmin(times)
     np.testing.assert_allclose(path.jumps[0].time, min(times), rtol=TIME)
 
@@ -138,11 +122,7 @@ def test_relu_neurons_on_one_sample(verb_backend, target, scale):
     for row in theta:
         z, a = row[:3] @ x, row[3]
         alive = z > 0 and z + a * np.sign(target) > 0
-        times.append(
-            LinearNeuron(row[:3], row[3:]).crossing(target * x[None], 1e3)
-            if alive
-            else np.inf
-        )
+        times.append(LinearNeuron(row[:3], row[3:]).crossing(target * x[None], 1e3) if alive else np.inf)
     assert np.isinf(times).any() and np.isfinite(times).any()
     path = agf.alternating_gradient_flow(problem, theta, backend=verb_backend)
     first = path.jumps[0]
@@ -166,17 +146,14 @@ def test_saddle_of_utility_is_not_inert(verb_backend):
     """U = 0 at (w, a) = (1, 0) for the identity, but a tangent direction grows: da/dt = y w."""
     problem = agf.Dense(np.ones((1, 1)), np.ones((1, 1)), activation="identity")
     start = agf.State(np.array([[1.0, 0.0]]), np.array([-5.0]))
-    path = agf.alternating_gradient_flow(
-        problem, start, max_jumps=1, backend=verb_backend
-    )
+    path = agf.alternating_gradient_flow(problem, start, max_jumps=1, backend=verb_backend)
     # norm^2 = e^(-10) cosh(2t)
-    np.testing.assert_allclose(
-        path.jumps[0].time, 0.5 * np.arccosh(np.exp(10.0)), rtol=TIME
-    )
+    np.testing.assert_allclose(path.jumps[0].time, 0.5 * np.arccosh(np.exp(10.0)), rtol=TIME)
 
 
 def test_leading_term_below_norm_one(verb_backend):
-    """tanh, elu, erf, silu, gelu: up to norm 1 a dormant neuron sees sigma'(0) z, so its jump is that of a scaled identity."""
+    """tanh, elu, erf, silu, gelu: up to norm 1 a dormant neuron sees sigma'(0) z, so its jump is that of a scaled
+    identity."""
     rng = np.random.default_rng(1)
     X, Y = rng.standard_normal((25, 3)), rng.standard_normal((25, 2))
     for label in ("tanh", "gelu", "elu", "silu", "erf"):
@@ -189,9 +166,7 @@ def test_leading_term_below_norm_one(verb_backend):
             LinearNeuron(row[:3], row[3:], norm).crossing(M, 1e4)
             for row, norm in zip(start.direction, start.log_norm, strict=True)
         ]
-        path = agf.alternating_gradient_flow(
-            problem, start, max_jumps=1, backend=verb_backend
-        )
+        path = agf.alternating_gradient_flow(problem, start, max_jumps=1, backend=verb_backend)
         assert path.jumps[0].neuron == np.argmin(times)
         np.testing.assert_allclose(path.jumps[0].time, min(times), rtol=TIME)
 
@@ -203,9 +178,7 @@ def test_exact_ties_activate_together(verb_backend):
         problem = agf.Dense(one, one, activation=name)
         direction, _ = aligned(2 if name == "square" else 1)
         start = agf.State(np.repeat(direction, 3, axis=0), np.array([-4.0, -4.0, -5.0]))
-        path = agf.alternating_gradient_flow(
-            problem, start, max_jumps=1, backend=verb_backend
-        )
+        path = agf.alternating_gradient_flow(problem, start, max_jumps=1, backend=verb_backend)
         assert sorted(path.jumps[0].activated) == [0, 1]
 
 
@@ -216,18 +189,15 @@ def test_activation_window(verb_backend):
     direction, _ = aligned(1)
     # Same direction and rate: lambdas keep their distances 0.1 and 1.
     start = agf.State(np.repeat(direction, 3, axis=0), np.array([-4.0, -4.1, -5.0]))
-    alone = agf.alternating_gradient_flow(
-        problem, start, max_jumps=1, backend=verb_backend
-    )
+    alone = agf.alternating_gradient_flow(problem, start, max_jumps=1, backend=verb_backend)
     assert list(alone.jumps[0].activated) == [0]
-    wide = agf.alternating_gradient_flow(
-        problem, start, max_jumps=1, activation_window=0.5, backend=verb_backend
-    )
+    wide = agf.alternating_gradient_flow(problem, start, max_jumps=1, activation_window=0.5, backend=verb_backend)
     assert sorted(wide.jumps[0].activated) == [0, 1]
 
 
 def test_no_overflow_where_physical_time_is(verb_backend):
-    """kappa = 3 at 10^-10000: the physical clock is inf, the scaled clock says who and when, and jumps go on after it."""
+    """kappa = 3 at 10^-10000: the physical clock is inf, the scaled clock says who and when, and jumps go on after
+    it."""
     rng = np.random.default_rng(5)
     X, Y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
     problem = agf.Dense(X, Y, activation="square")
@@ -241,7 +211,5 @@ def test_no_overflow_where_physical_time_is(verb_backend):
     assert len(path.jumps) == 3
     assert all(jump.time == np.inf for jump in path.jumps)
     scaled = np.array([jump.scaled_time for jump in path.jumps])
-    assert (
-        np.all(np.isfinite(scaled)) and np.all(np.diff(scaled) >= 0) and scaled[0] > 0
-    )
+    assert np.all(np.isfinite(scaled)) and np.all(np.diff(scaled) >= 0) and scaled[0] > 0
     assert np.isfinite(path.log_eta)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.plateau import LinearNeuron
-from support.problems import linear_data
 
 import agf_fast as agf
+from support.plateau import LinearNeuron
+from support.problems import linear_data
 
 
 def orthogonal_staircase(X, y, theta, horizon=1e4):
@@ -24,9 +24,7 @@ def orthogonal_staircase(X, y, theta, horizon=1e4):
     dormant = set(range(len(theta)))
     while True:
         drives = {i: (residual * sees[i])[None] @ X / n for i in dormant}
-        waits = {
-            i: neurons[i].crossing(M, horizon) for i, M in drives.items() if np.any(M)
-        }
+        waits = {i: neurons[i].crossing(M, horizon) for i, M in drives.items() if np.any(M)}
         winner = min(waits, key=waits.get, default=None)
         if winner is None or np.isinf(waits[winner]):
             return jumps, residual
@@ -50,16 +48,14 @@ def test_relu_on_orthogonal_samples(verb_backend, scale):
     expected, _ = orthogonal_staircase(X, y, theta)
     assert len(expected) >= 3
     problem = agf.Dense(np.ascontiguousarray(X), y, activation="relu")
-    path = agf.alternating_gradient_flow(
-        problem, theta, max_jumps=len(expected), loss_tol=1e-12, backend=verb_backend
-    )
+    path = agf.alternating_gradient_flow(problem, theta, max_jumps=len(expected), loss_tol=1e-12, backend=verb_backend)
     assert [jump.neuron for jump in path.jumps] == [neuron for neuron, *_ in expected]
     first = path.jumps[0]
     np.testing.assert_allclose(first.time, expected[0][1], rtol=1e-8)
     np.testing.assert_allclose(first.direction, expected[0][2], atol=1e-7)
     for jump, (_, time, _, level) in zip(path.jumps, expected, strict=True):
-        # An active phase ends at |grad L|^2 t <= 1e-8 L, that is with residuals of about 1e-4 left on the samples it fits:
-        # they turn the others' clocks by that much, and the level by its square.
+        # An active phase ends at |grad L|^2 t <= 1e-8 L, that is with residuals of about 1e-4 left on the samples it
+        # fits: they turn the others' clocks by that much, and the level by its square.
         np.testing.assert_allclose(jump.time, time, rtol=1e-3)
         np.testing.assert_allclose(jump.loss_after, level, atol=1e-6 * path.loss[0])
 
@@ -77,9 +73,7 @@ def test_linear_network_learns_singular_values_in_order(verb_backend, scales):
     problem = agf.Dense(X, Y, activation="identity")
     runs = []
     for scale in scales:
-        path = agf.alternating_gradient_flow(
-            problem, problem.initialize(3, scale=scale, seed=5), backend=verb_backend
-        )
+        path = agf.alternating_gradient_flow(problem, problem.initialize(3, scale=scale, seed=5), backend=verb_backend)
         assert len(path.jumps) == 3 and path.status in ("loss_tol", "all_active")
         runs.append(path)
         levels = 0.5 * np.array([np.sum(singular[k:] ** 2) for k in range(4)])
@@ -104,9 +98,7 @@ def test_active_phase_of_one_neuron_ends_on_the_conserved_hyperbola(verb_backend
     s = 2.5
     problem = agf.Dense(x, s * x, activation="identity")
     start = agf.State(np.array([[0.96, -0.28]]), np.array([-6.0]))
-    path = agf.alternating_gradient_flow(
-        problem, start, loss_tol=1e-22, backend=verb_backend
-    )
+    path = agf.alternating_gradient_flow(problem, start, loss_tol=1e-22, backend=verb_backend)
     w, a = path.jumps[0].direction
     conserved = a**2 - w**2
     end_w, end_a = np.exp(path.state.log_norm[0]) * path.state.direction[0]
@@ -125,9 +117,7 @@ def test_flow_of_one_linear_neuron_is_logistic(verb_backend, log_scale):
     start = agf.State(np.full((1, 2), np.sqrt(0.5)), np.array([log_scale]))
     log_p0 = 2 * log_scale - np.log(2)
     middle = (np.log(s) - log_p0) / (2 * s)
-    times = np.sort(
-        np.concatenate([[0.0, 0.5 * middle], middle + np.linspace(-2, 5, 15)])
-    )
+    times = np.sort(np.concatenate([[0.0, 0.5 * middle], middle + np.linspace(-2, 5, 15)]))
     path = agf.gradient_flow(
         problem,
         start,
@@ -142,8 +132,9 @@ def test_flow_of_one_linear_neuron_is_logistic(verb_backend, log_scale):
     # (s - p)/s = 1/(1 + e^exponent); p0/s is far below rounding beside 1 except at 1e-2, where it enters the odds.
     odds = np.exp(np.minimum(exponent, 700)) / -np.expm1(log_p0 - np.log(s))
     residual = s / (1 + odds)
-    # An error rtol of lambda's rate over the plateau moves the odds by rtol * |2 log_scale|, relative; p itself is known to
-    # rtol, and the residual s - p, which may be much smaller, no better than that. A factor 10 for the global error.
+    # An error rtol of lambda's rate over the plateau moves the odds by rtol * |2 log_scale|, relative; p itself is
+    # known to rtol, and the residual s - p, which may be much smaller, no better than that. A factor 10 for the
+    # global error.
     bound = 10 * rtol * (s + residual * abs(2 * log_scale))
     assert np.all(np.abs(np.sqrt(2 * path.loss) - residual) <= bound)
     assert np.all(np.diff(path.loss) <= 1e-15 * path.loss[0])
@@ -151,7 +142,8 @@ def test_flow_of_one_linear_neuron_is_logistic(verb_backend, log_scale):
 
 @pytest.mark.parametrize("log_scale", [np.log(0.3), np.log(1e-2), np.log(1e-100)])
 def test_flow_of_one_aligned_square_neuron(verb_backend, log_scale):
-    """rho = |theta| obeys d rho/dt = 3 u rho^2 (1 - u rho^3), u = 2/(3 sqrt 3), in partial fractions of 1/(rho^2 (1 - u rho^3))."""
+    """rho = |theta| obeys d rho/dt = 3 u rho^2 (1 - u rho^3), u = 2/(3 sqrt 3), in partial fractions of 1/(rho^2 (1 -
+    u rho^3))."""
     from scipy.integrate import quad
 
     u = 2 / (3 * np.sqrt(3))
@@ -159,21 +151,15 @@ def test_flow_of_one_aligned_square_neuron(verb_backend, log_scale):
     problem = agf.Dense(one, one, activation="square")
     start = agf.State(np.sqrt([[2 / 3, 1 / 3]]), np.array([log_scale]))
     rho0, rhos = np.exp(log_scale), np.array([0.5, 0.8, 1.0, 1.2, 1.3])
-    # 1/(rho^2 (1 - u rho^3)) = 1/rho^2 + u rho/(1 - u rho^3): the first integrates to the plateau, the second is harmless.
+    # 1/(rho^2 (1 - u rho^3)) = 1/rho^2 + u rho/(1 - u rho^3): the first integrates to the plateau, the second is
+    # harmless.
     times = np.array(
         [
-            (
-                1 / rho0
-                - 1 / rho
-                + quad(lambda x: u * x / (1 - u * x**3), rho0, rho, epsabs=1e-13)[0]
-            )
-            / (3 * u)
+            (1 / rho0 - 1 / rho + quad(lambda x: u * x / (1 - u * x**3), rho0, rho, epsabs=1e-13)[0]) / (3 * u)
             for rho in rhos
         ]
     )
-    path = agf.gradient_flow(
-        problem, start, times[-1], save_at=times, loss_tol=0.0, backend=verb_backend
-    )
+    path = agf.gradient_flow(problem, start, times[-1], save_at=times, loss_tol=0.0, backend=verb_backend)
     expected = 0.5 * (1 - u * rhos**3) ** 2
     if log_scale > -10:
         # Time enters the loss by d ln L/dt up to about 10; t itself is good to 10 rtol = 1e-8 relative.

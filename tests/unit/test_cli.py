@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from support.problems import teacher_data
 
 import agf_fast as agf
+from support.problems import teacher_data
 
 
 def command(*arguments, cwd=None, timeout=240):
@@ -23,26 +23,20 @@ def test_info():
     result = command("info")
     assert result.returncode == 0, result.stderr
     for key in ("agf_fast", "numpy", "isa", "threads", "blas", "cuda"):
-        assert any(line.split()[:1] == [key] for line in result.stdout.splitlines()), (
-            key
-        )
+        assert any(line.split()[:1] == [key] for line in result.stdout.splitlines()), key
 
 
 def test_installed_script(tmp_path):
     from pathlib import Path
 
     script = Path(sys.executable).parent / "agf"
-    result = subprocess.run(
-        [script, "--version"], capture_output=True, text=True, timeout=60
-    )
+    result = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and agf.__version__ in result.stdout
 
 
 def test_run_on_the_digits(tmp_path):
     """The main job, cut to two jumps: a table with accuracies, a picture and a file that load() reads."""
-    result = command(
-        "run", "--max-jumps", 2, "--no-flow", "--out", tmp_path / "digits", cwd=tmp_path
-    )
+    result = command("run", "--max-jumps", 2, "--no-flow", "--out", tmp_path / "digits", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "1438 training" in result.stdout and "359 test" in result.stdout
     assert "centred" in result.stdout and "E|x|^2 = 1" in result.stdout
@@ -60,9 +54,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     X, Y = teacher_data(n=40, c=1)
     np.savez(folder / "data.npz", X=X, y=Y[:, 0])
-    np.savetxt(
-        folder / "data.csv", np.concatenate([X, Y], axis=1), delimiter=",", fmt="%.17g"
-    )
+    np.savetxt(folder / "data.csv", np.concatenate([X, Y], axis=1), delimiter=",", fmt="%.17g")
     labels = (Y[:, 0] > 0).astype(int)
     np.savez(folder / "labels.npz", X=X, y=labels)
     return folder
@@ -130,8 +122,6 @@ def test_refuses_bad_files(tmp_path):
     (tmp_path / "words.csv").write_text("a,b\nc,d\n")
     (tmp_path / "empty.csv").write_text("")
     for file in sorted(tmp_path.glob("*.npz")) + sorted(tmp_path.glob("*.csv")):
-        result = command(
-            "run", "--data", file, "--no-flow", "--out", tmp_path / "out", cwd=tmp_path
-        )
+        result = command("run", "--data", file, "--no-flow", "--out", tmp_path / "out", cwd=tmp_path)
         assert result.returncode == 2, (file.name, result.stdout, result.stderr)
         assert file.name in result.stderr and "Traceback" not in result.stderr

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.problems import generic_data, linear_data
 
 import agf_fast as agf
+from support.problems import generic_data, linear_data
 
 
 def run(problem, start, backend, **keywords):
@@ -29,9 +29,7 @@ def test_nothing_to_learn(verb_backend, activation):
     assert np.all(flow.loss <= 1e-20)
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 3, 2), (1, 1, 1), (40, 3, 1), (2, 6, 3), (3, 1, 4)]
-)
+@pytest.mark.parametrize("shape", [(1, 3, 2), (1, 1, 1), (40, 3, 1), (2, 6, 3), (3, 1, 4)])
 def test_small_shapes(verb_backend, activation, shape):
     """n = 1, c = 1, d = 1, fewer samples than inputs."""
     n, d, c = shape
@@ -53,9 +51,7 @@ def test_small_shapes(verb_backend, activation, shape):
         rtol=1e-7,
         backend=verb_backend,
     )
-    assert flow.status in ("t_end", "loss_tol") and np.all(
-        np.diff(flow.loss) <= 1e-14 * flow.loss[0]
-    )
+    assert flow.status in ("t_end", "loss_tol") and np.all(np.diff(flow.loss) <= 1e-14 * flow.loss[0])
 
 
 def test_one_neuron(verb_backend):
@@ -85,9 +81,7 @@ def test_duplicated_neurons(verb_backend):
     for name in ("relu", "square", "identity", "tanh"):
         problem = agf.Dense(X, Y, activation=name)
         single = problem.initialize(3, scale=1e-3, seed=0)
-        twins = agf.State(
-            np.repeat(single.direction, 2, axis=0), np.repeat(single.log_norm, 2)
-        )
+        twins = agf.State(np.repeat(single.direction, 2, axis=0), np.repeat(single.log_norm, 2))
         path = run(problem, twins, verb_backend, max_jumps=1)
         first = path.jumps[0]
         pair = first.neuron // 2 * 2
@@ -96,9 +90,7 @@ def test_duplicated_neurons(verb_backend):
         assert lone.neuron == pair // 2
         np.testing.assert_allclose(first.time, lone.time, rtol=1e-8)
         theta = path.state.parameters()
-        np.testing.assert_allclose(
-            theta[pair], theta[pair + 1], rtol=0, atol=1e-9 * np.abs(theta[pair]).max()
-        )
+        np.testing.assert_allclose(theta[pair], theta[pair + 1], rtol=0, atol=1e-9 * np.abs(theta[pair]).max())
 
 
 def test_duplicated_columns(verb_backend):
@@ -110,20 +102,17 @@ def test_duplicated_columns(verb_backend):
     theta[:, 3] = theta[:, 0]
     path = run(problem, theta, verb_backend, max_jumps=2)
     end = path.state.parameters()
-    np.testing.assert_allclose(
-        end[:, 0], end[:, 3], rtol=0, atol=1e-9 * np.abs(end).max()
-    )
+    np.testing.assert_allclose(end[:, 0], end[:, 3], rtol=0, atol=1e-9 * np.abs(end).max())
     # Columns of zeros carry nothing and stand still.
-    problem = agf.Dense(
-        np.concatenate([X, np.zeros((30, 1))], axis=1), Y, activation="relu"
-    )
+    problem = agf.Dense(np.concatenate([X, np.zeros((30, 1))], axis=1), Y, activation="relu")
     theta = problem.initialize(4, scale=0.3, seed=0).parameters()
     flow = agf.gradient_flow(problem, theta, 2.0, backend=verb_backend)
     np.testing.assert_allclose(flow.state.parameters()[:, 3], theta[:, 3], rtol=1e-7)
 
 
 def test_start_at_norm_one_and_above(verb_backend):
-    """Such neurons are active from the start, at their own norm; only dormant ones jump. Downward crossings are none."""
+    """Such neurons are active from the start, at their own norm; only dormant ones jump. Downward crossings are
+    none."""
     X, Y, *_ = generic_data(n=30, d=3, c=2, seed=2)
     problem = agf.Dense(X, Y, activation="relu")
     state = problem.initialize(4, scale=1e-3, seed=0)
@@ -171,8 +160,5 @@ def test_large_and_small_units(verb_backend):
     plain = agf.Dense(X, Y, activation="identity")
     scaled = agf.Dense(1e3 * X, 1e-3 * Y, activation="identity")
     start = plain.initialize(3, scale=1e-8, seed=0)
-    times = [
-        run(problem, start, verb_backend, max_jumps=1).jumps[0].time
-        for problem in (plain, scaled)
-    ]
+    times = [run(problem, start, verb_backend, max_jumps=1).jumps[0].time for problem in (plain, scaled)]
     np.testing.assert_allclose(times[1], times[0], rtol=1e-7)

@@ -1,12 +1,13 @@
-"""Bad input: a ValueError or TypeError that names the argument and what to do; never a crash, a hang or a silent answer."""
+"""Bad input: a ValueError or TypeError that names the argument and what to do; never a crash, a hang or a silent
+answer."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.problems import generic_data
 
 import agf_fast as agf
+from support.problems import generic_data
 
 X, Y, THETA, RESIDUAL, V = generic_data()
 NAN, INF = X.copy(), Y.copy()
@@ -203,9 +204,7 @@ def test_bad_input_is_refused_by_name(name):
     text = str(caught.value)
     assert argument in text, f"the message does not name {argument!r}: {text}"
     # Argument, got, expected, what to do: a bare "invalid value" is none of these.
-    assert len(text.split()) >= 6, (
-        f"too short to say got, expected and what to do: {text}"
-    )
+    assert len(text.split()) >= 6, f"too short to say got, expected and what to do: {text}"
 
 
 def test_float32_refuses_tolerances_it_cannot_meet():

@@ -45,9 +45,7 @@ def test_public_functions_have_examples():
 
 
 def test_readme(tmp_path):
-    blocks = re.findall(
-        r"^```python\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE
-    )
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE)
     assert blocks
     for block in blocks:
         result = subprocess.run(

@@ -20,9 +20,7 @@ def run(code):
 
 
 def test_import_loads_nothing_heavy():
-    result = run(
-        f"import sys, agf_fast; print([m for m in {HEAVY!r} if m in sys.modules])"
-    )
+    result = run(f"import sys, agf_fast; print([m for m in {HEAVY!r} if m in sys.modules])")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"
 
@@ -44,8 +42,6 @@ assert len(path.jumps) == 1
 
 
 def test_device_is_an_answer_not_an_exception():
-    result = run(
-        "import agf_fast as agf; print(type(agf.cuda.is_available()).__name__)"
-    )
+    result = run("import agf_fast as agf; print(type(agf.cuda.is_available()).__name__)")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "bool"

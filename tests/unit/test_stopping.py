@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
-from support.problems import generic_data
-from support.runs import teacher
 
 import agf_fast as agf
+from support.problems import generic_data
+from support.runs import teacher
 
 
 def start(width=6, scale=1e-4):
@@ -22,9 +22,7 @@ def start(width=6, scale=1e-4):
 
 def assert_whole(path):
     """A partial path is a path: parallel arrays, finite numbers, a state the problem accepts."""
-    assert (
-        len(path.time) == len(path.loss) == len(path.elapsed) == len(path.scaled_time)
-    )
+    assert len(path.time) == len(path.loss) == len(path.elapsed) == len(path.scaled_time)
     assert np.all(np.isfinite(path.loss))
     if path.method == "alternating_gradient_flow":
         assert len(path.time) == len(path.jumps) + 1
@@ -42,31 +40,20 @@ def test_max_jumps(verb_backend):
 
 def test_loss_tol(verb_backend):
     zero = teacher().loss(np.zeros((1, teacher().n_params)))
-    path = agf.alternating_gradient_flow(
-        teacher(), start(), loss_tol=0.5 * zero, rtol=1e-6, backend=verb_backend
-    )
+    path = agf.alternating_gradient_flow(teacher(), start(), loss_tol=0.5 * zero, rtol=1e-6, backend=verb_backend)
     assert path.status == "loss_tol"
     # The loss of the end is at the tolerance: reached by an active phase that then stopped, not passed by far.
     assert path.loss[-1] <= 0.5 * zero
-    flow = agf.gradient_flow(
-        teacher(), start(), 1e4, loss_tol=0.5 * zero, rtol=1e-6, backend=verb_backend
-    )
+    flow = agf.gradient_flow(teacher(), start(), 1e4, loss_tol=0.5 * zero, rtol=1e-6, backend=verb_backend)
     assert flow.status == "loss_tol" and flow.loss[-1] <= 0.5 * zero < flow.loss[-2]
     assert_whole(flow)
 
 
 def test_loss_tol_already_met(verb_backend):
     zero = teacher().loss(np.zeros((1, teacher().n_params)))
-    path = agf.alternating_gradient_flow(
-        teacher(), start(), loss_tol=2 * zero, backend=verb_backend
-    )
+    path = agf.alternating_gradient_flow(teacher(), start(), loss_tol=2 * zero, backend=verb_backend)
     assert path.status == "loss_tol" and len(path.jumps) == 0
-    assert (
-        agf.gradient_flow(
-            teacher(), start(), 5.0, loss_tol=2 * zero, backend=verb_backend
-        ).status
-        == "loss_tol"
-    )
+    assert agf.gradient_flow(teacher(), start(), 5.0, loss_tol=2 * zero, backend=verb_backend).status == "loss_tol"
 
 
 def test_callback_sees_every_jump_and_stops(verb_backend):
@@ -102,13 +89,13 @@ def test_callback_sees_saved_points_and_stops(verb_backend):
 
 
 def test_exception_in_callback_is_the_callers(verb_backend):
-    class Mine(Exception):
+    class MineError(Exception):
         pass
 
     def fail(jump):
-        raise Mine("enough")
+        raise MineError("enough")
 
-    with pytest.raises(Mine, match="enough") as caught:
+    with pytest.raises(MineError, match="enough") as caught:
         agf.alternating_gradient_flow(
             teacher(),
             start(),
@@ -172,27 +159,21 @@ def test_work_limit_is_said():
     for jump in path.jumps:
         if jump.converged:
             bound = max(1e-8 * jump.loss_after / max(jump.active_time, 1e-300), 0)
-            assert (
-                jump.gradient_norm**2 <= 1.01 * bound
-                or jump.loss_after <= 1e-10 * path.loss[0]
-            )
+            assert jump.gradient_norm**2 <= 1.01 * bound or jump.loss_after <= 1e-10 * path.loss[0]
         else:
             assert jump.gradient_norm > 0
 
 
 @pytest.mark.parametrize("name", ["tanh", "square"])
 def test_a_run_that_cannot_go_on_keeps_what_it_has(name, verb_backend):
-    """Data so large that losses overflow while squares of inputs do not: refused by name, or a status and a finite state."""
+    """Data so large that losses overflow while squares of inputs do not: refused by name, or a status and a finite
+    state."""
     X, Y, *_ = generic_data(n=8, d=2, c=1)
     problem = agf.Dense(1e120 * X, 1e120 * Y, activation=name)
     theta = np.ones((2, 3))
     for run in (
-        lambda: agf.gradient_flow(
-            problem, theta, 1.0, max_seconds=5.0, backend=verb_backend
-        ),
-        lambda: agf.alternating_gradient_flow(
-            problem, 1e-3 * theta, max_seconds=5.0, backend=verb_backend
-        ),
+        lambda: agf.gradient_flow(problem, theta, 1.0, max_seconds=5.0, backend=verb_backend),
+        lambda: agf.alternating_gradient_flow(problem, 1e-3 * theta, max_seconds=5.0, backend=verb_backend),
     ):
         try:
             path = run()
@@ -227,9 +208,7 @@ CALLS = {
 }
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32", reason="signals are sent as POSIX has them"
-)
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX has them")
 @pytest.mark.parametrize("name", CALLS)
 def test_ctrl_c_returns_within_a_fifth_of_a_second(name):
     """At (5000, 1024, 10, 512) one evaluation takes tenths of a second: the poll must be finer than that."""
@@ -260,12 +239,8 @@ def test_ctrl_c_in_a_callback_is_one_too():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as caught:
-        agf.alternating_gradient_flow(
-            teacher(), start(), callback=interrupt, rtol=1e-6, active_time=10.0
-        )
-    assert (
-        caught.value.path.status == "interrupted" and len(caught.value.path.jumps) == 1
-    )
+        agf.alternating_gradient_flow(teacher(), start(), callback=interrupt, rtol=1e-6, active_time=10.0)
+    assert caught.value.path.status == "interrupted" and len(caught.value.path.jumps) == 1
 
 
 def test_two_python_threads_share_one_problem(threads):
@@ -276,9 +251,7 @@ def test_two_python_threads_share_one_problem(threads):
 
     def run(seed):
         state = problem.initialize(6, scale=1e-4, seed=seed)
-        path = agf.alternating_gradient_flow(
-            problem, state, max_jumps=2, rtol=1e-6, active_time=50.0
-        )
+        path = agf.alternating_gradient_flow(problem, state, max_jumps=2, rtol=1e-6, active_time=50.0)
         return (
             [jump.time for jump in path.jumps],
             path.state.log_norm.tobytes(),
@@ -292,7 +265,7 @@ def test_two_python_threads_share_one_problem(threads):
     def work(k):
         try:
             together[k] = run(seeds[k])
-        except BaseException as error:  # a thread's exception would otherwise be lost
+        except BaseException as error:  # noqa: BLE001, a thread's exception would otherwise be lost
             errors.append(error)
 
     workers = [threading.Thread(target=work, args=(k,)) for k in range(len(seeds))]
@@ -333,9 +306,7 @@ def test_lock_is_released_during_long_calls():
 
 def test_progress_needs_only_tqdm(capsys):
     pytest.importorskip("tqdm")
-    agf.alternating_gradient_flow(
-        teacher(), start(), max_jumps=1, rtol=1e-6, active_time=10.0, progress=True
-    )
+    agf.alternating_gradient_flow(teacher(), start(), max_jumps=1, rtol=1e-6, active_time=10.0, progress=True)
     agf.gradient_flow(teacher(), start(), 1.0, progress=True)
     shown = capsys.readouterr()
     assert shown.err and not shown.out

@@ -93,7 +93,7 @@ class Motion:
         return self.kernel.residual(np.exp(log_norm[self.felt])[:, None] * u[self.felt])
 
     def _field(self, u: Array, log_norm: Array) -> tuple[Array, Array, Array, Array]:
-        """F, the rows at which the kernel is evaluated, gains with F = gain grad U(rows), and r."""
+        """grad U at the rows where the kernel is evaluated, these rows, gains with F = gain grad U(rows), and r."""
         self.run.evaluations += 1
         rows, at = self._rows(u, log_norm)
         felt = np.flatnonzero(self.felt)
@@ -104,19 +104,20 @@ class Motion:
         shift = self.power * (log_norm - at)
         own = (2.0 - self.kernel.kappa) * at if self.slowed else 0.0
         gain = np.exp(shift + own - at)
-        field = gain[:, None] * self.cell.project(self.cell.kernel.utility_gradient(rows, residual))
-        return field, rows, gain, residual
+        return self.cell.project(self.cell.kernel.utility_gradient(rows, residual)), rows, gain, residual
 
     def _rhs(self, _: float, y: Array) -> Array:
         u, log_norm = self._parts(y, self._start)
-        field = self._field(u, log_norm)[0]
+        gradient, _, gain, _ = self._field(u, log_norm)
+        field = gain[:, None] * gradient
         growth = np.sum(u * field, axis=1)
         return np.concatenate([(field - growth[:, None] * u).ravel(), growth])
 
     def _jacobian(self, _: float, y: Array) -> Array:
         u, log_norm = self._parts(y, self._start)
         count, m = u.shape
-        field, rows, gain, residual = self._field(u, log_norm)
+        gradient, rows, gain, residual = self._field(u, log_norm)
+        field = gain[:, None] * gradient
         self.run.hessians += 1
         kernel = self.cell.kernel
         sizes = np.linalg.norm(rows, axis=1)
@@ -217,9 +218,10 @@ class Motion:
 
     def gradients(self) -> Array:
         """-dL/dtheta_i."""
-        field, rows, gain, _ = self._field(self.direction, self.log_norm)
-        scale = np.exp((self.kernel.kappa - 1.0) * np.maximum(self.log_norm - np.log(np.linalg.norm(rows, axis=1)), -700.0))
-        return field / gain[:, None] * np.where(self.felt, 1.0, scale)[:, None]
+        gradient, rows, _, _ = self._field(self.direction, self.log_norm)
+        lower = np.where(self.felt, 0.0, self.log_norm - np.log(np.linalg.norm(rows, axis=1)))
+        with np.errstate(under="ignore"):
+            return gradient * np.exp((self.kernel.kappa - 1.0) * lower)[:, None]
 
     def fall(self, gradients: Array) -> float:
         """-dL/dt, given `gradients()`."""
@@ -230,10 +232,25 @@ class Motion:
 
     def fastest(self) -> float:
         """An upper bound of the rates at which the felt neurons relax: the Frobenius norm of hess L, times the largest eta."""
+        rate = float(np.linalg.norm(self.hessian()))
+        if not self.slowed:
+            return rate
+        return rate * float(np.exp((2.0 - self.kernel.kappa) * self.log_norm[self.felt]).max(initial=0.0))
+
+    def hessian(self) -> Array:
+        """hess L over the felt neurons, within the planes they slide on."""
         self.run.hessians += 1
-        rows, log_norm = self.direction[self.felt], self.log_norm[self.felt]
-        rate = float(np.linalg.norm(self.kernel.hessian(np.exp(log_norm)[:, None] * rows)))
-        return rate * float(np.exp((2.0 - self.kernel.kappa) * log_norm).max(initial=0.0)) if self.slowed else rate
+        members = np.flatnonzero(self.felt)
+        slopes = self.cell.kernel.slopes
+        kernel = self.cell.kernel.in_cell(None if slopes is None else slopes[:, members])
+        out = kernel.hessian(np.exp(self.log_norm[members])[:, None] * self.direction[members])
+        m = self.kernel.n_params
+        for k, i in enumerate(members):
+            projector = self.cell.projector(int(i))
+            if projector is not None:
+                block = slice(k * m, (k + 1) * m)
+                out[block], out[:, block] = projector @ out[block], out[:, block] @ projector
+        return out
 
 
 class Drift:
