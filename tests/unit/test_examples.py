@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import pkgutil
 import re
 import subprocess
 import sys
@@ -14,10 +13,12 @@ import pytest
 
 import agf_fast
 
+FOLDER = Path(agf_fast.__file__).parent
+# Python files only: beside them lie the compiled core and the libraries that it opens.
 MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(agf_fast.__path__, "agf_fast.")
-    if not module.name.endswith(("__main__", "_core"))
+    ".".join(("agf_fast", *file.relative_to(FOLDER).with_suffix("").parts))
+    for file in FOLDER.rglob("*.py")
+    if file.name not in ("__init__.py", "__main__.py")
 )
 README = Path(__file__).parents[2] / "README.md"
 

@@ -199,7 +199,7 @@ except KeyboardInterrupt as stop:
     # Read before anything else is done with it; this clock is the same in every process of the machine.
     print(time.monotonic(), flush=True)
     assert stop.path.status == "interrupted"
-    assert np.isfinite(stop.path.loss).all() and len(stop.path.time) >= 1
+    assert np.isfinite(stop.path.loss).all() and len(stop.path.time) >= 1 and repr(stop.path)
     print("kept", flush=True)
 """
 CALLS = {

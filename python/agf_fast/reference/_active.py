@@ -174,8 +174,11 @@ class Motion:
                 # Far along a valley with large, nearly cancelling neurons the field is noise at the tolerance asked for.
                 tolerance = self.tolerance * 10.0 ** max(0, attempt - 1)
                 # The relative part is for times and norms far from 0, which double resolves no better.
+                # LSODA's own first step at a standstill reaches for the end of time, and fails: the second attempt starts small.
+                end = min(limit - self._origin, 1e300)
+                first = min(end, 1e-3 / max(self._pace(), 1e-300)) if attempt else None
                 self._solver = LSODA(
-                    self._rhs, 0.0, y0, min(limit - self._origin, 1e300), rtol=1e-13, atol=tolerance, jac=self._jacobian
+                    self._rhs, 0.0, y0, end, rtol=1e-13, atol=tolerance, jac=self._jacobian, first_step=first
                 )
             solver = self._solver
             with quiet(), np.errstate(over="ignore", under="ignore"):
@@ -209,6 +212,10 @@ class Motion:
             self.elapsed = left
             self._begin()
         return state
+
+    def _pace(self) -> float:
+        gradient, _, gain, _ = self._field(self.direction, self.log_norm)
+        return max(float(np.linalg.norm(gain[:, None] * gradient, axis=1).max(initial=0.0)), self.fastest())
 
     # Measurements at the present point.
 

@@ -376,6 +376,7 @@ class _Flow:
         self.states: list[dict[str, Any]] = []
         self.dense: list[tuple[float, float, float, float]] = []
         self.forgotten: set[int] = set()
+        self.at_rest = False
         # Since r began to move: its highest speed and when that was; the last look at it, and r then.
         self.seen: tuple[float, float, float, Array] | None = None
         # Time since r last began to move.
@@ -425,7 +426,7 @@ class _Flow:
             motion = self._motion(felt)
             # Sliding neurons are put exactly on their planes.
             network.direction = motion.direction.copy()
-            if not self._still(motion):
+            if not self.at_rest:
                 return self._move(motion)
         return self._plateau(felt)
 
@@ -468,7 +469,7 @@ class _Flow:
             self.kernel, network.direction, network.log_norm, felt, self.rtol, self.adaptive_rate, self.run
         )
 
-    def _still(self, motion: Motion) -> bool:
+    def _still(self, motion: Motion, began: float) -> bool:
         """Whether r stands still: while the time since it moved fastest doubled, it moved by less than a tenth of rtol.
 
         For relaxations, exponential or not, that bounds what is left of them. Below the integration's own noise nothing can be
@@ -478,7 +479,7 @@ class _Flow:
         size = np.sqrt(np.mean(np.sum(residual**2, axis=1)))
         if size == 0.0:
             return True
-        felt, now = motion.felt, self.elapsed + motion.elapsed
+        felt, now = motion.felt, began + motion.elapsed
         rows = np.exp(motion.log_norm[felt])[:, None] * motion.direction[felt]
         velocity = motion.gradients()[felt]
         if self.adaptive_rate:
@@ -524,15 +525,10 @@ class _Flow:
             level = self._levels(residual)
             if (motion.log_norm[~motion.felt] >= level).any() or (motion.log_norm[motion.felt] < level - 3.0).any():
                 return ""
-            if count % 10 == 0 and self._still_after(began, motion):
+            if count % 10 == 0 and self._still(motion, began[2]):
+                self.at_rest = True
                 return ""
         return "work_limit"
-
-    def _still_after(self, began: tuple[float, float, float], motion: Motion) -> bool:
-        kept, self.elapsed = self.elapsed, began[2]
-        still = self._still(motion)
-        self.elapsed = kept
-        return still
 
     def _until_from(self, began: tuple[float, float, float], moment: float) -> float:
         kept = self.network.time, self.network.scaled_time
@@ -595,7 +591,7 @@ class _Flow:
                 network.time = self.t_end
         # Here r begins to move again.
         self.elapsed = began[2] + _exp(limit) if final else 0.0
-        self.seen = None
+        self.seen, self.at_rest = None, False
         self._record(network.direction, network.log_norm, network.time, network.scaled_time, self.elapsed)
         return ""
 
