@@ -1,8 +1,8 @@
 """The frozen cases. Each asserts its answer, then returns rows for the table.
 
 A row: case, ours and peer (seconds, or evaluations where `unit` says so), peer_name, ratio = peer / ours, fraction
-(of the GEMM rate measured in the same run), error (largest relative difference from the answer), bar (what targets.md
-or the issue asks)."""
+(of the GEMM rate measured in the same run), error (largest relative difference from the answer), bar (what is
+asked of it)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,14 @@ constexpr double equilibrium = 1e-16;
 // Some limits lie at infinity (a valley along which neurons drift for ever, the loss falling like ln t): the phase is
 // given up after this many steps that each found the bound below `late` of the loss.
 constexpr double late = 1e-5;
-constexpr long most_late_steps = 300, most_implicit_steps = 20000, most_explicit_steps = 200000;
+// At tight tolerances the implicit method follows a curved valley in steps of sqrt(rtol) of its length, so a phase
+// without end must have one: measured, phases that reach equilibrium take up to about 2,000 implicit steps at rtol
+// 1e-9.
+constexpr long most_late_steps = 300, most_implicit_steps = 5000, most_explicit_steps = 200000;
+// So many steps on end that each took less than rounding off the loss: nothing is left that can be seen.
+constexpr long most_idle_steps = 30;
+// The bound below which a phase may call itself converged, however it ended.
+constexpr double converged = 1e-8;
 
 std::vector<double> gather(const State& state, const std::vector<int>& members) {
   std::vector<double> theta;
@@ -64,6 +71,8 @@ double root(double at_low, double at_high, Function&& function) {
 
 }  // namespace
 
+double residual_error(const Problem& problem) { return std::sqrt(std::max(equilibrium, problem.epsilon())); }
+
 ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats, Drift& drift,
                        const ActiveOptions& options, State& state) {
   const std::size_t m = state.params;
@@ -85,12 +94,22 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
 
   const double rest = std::max(equilibrium, problem.epsilon());
 
+  // ln of how far the fastest growth of a norm, kept up for as long as the phase has lasted, would take it, against a
+  // half: above 0 a neuron is still coming up, however little of the loss that is yet (it may be small beside L for
+  // ever where |y| and |x| are of very different size).
+  auto growing = [&](const std::vector<double>& theta, const std::vector<double>& gradient, double elapsed) {
+    double rate = 0;
+    for (std::size_t e = 0; e < theta.size(); e += m)
+      rate = std::max(rate, dot(m, &theta[e], &gradient[e]) / dot(m, &theta[e], &theta[e]));
+    return std::log(2 * rate * (elapsed + onset));
+  };
+
   // What ends the phase or changes its members, as ln(quantity / threshold): below 0, it has happened.
   auto events = [&](const std::vector<double>& theta, const std::vector<double>& gradient, double loss, double elapsed,
                     std::vector<char>* leaving) {
     double first = std::log(loss / options.loss_tol);
     const double left = dot(theta.size(), gradient.data(), gradient.data()) * (elapsed + onset);
-    first = std::min(first, std::log(left / (rest * loss)));
+    first = std::min(first, std::max(std::log(left / (rest * loss)), growing(theta, gradient, elapsed)));
     for (std::size_t k = 0; k < members.size(); ++k) {
       const double* x = &theta[k * m];
       if (leaving) (*leaving)[k] = 0;
@@ -104,7 +123,7 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     return std::isnan(first) ? -infinity : first;
   };
 
-  long late_steps = 0;
+  long late_steps = 0, idle_steps = 0;
   for (long steps = 0;; ++steps) {
     if (members.empty()) {
       outcome.converged = true;
@@ -138,13 +157,17 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     }
     const double left = options.time - outcome.elapsed;
     if (!(left > 0)) break;
-    if (flow.implicit() && flow.gradient_square() * (outcome.elapsed + onset) < late * flow.loss()) ++late_steps;
+    const bool grown = growing(flow.theta(), flow.gradient(), outcome.elapsed) <= 0;
+    if (grown && flow.implicit() && flow.gradient_square() * (outcome.elapsed + onset) < late * flow.loss())
+      ++late_steps;
+    if (grown && idle_steps > most_idle_steps) break;
     if (steps >= (flow.implicit() ? most_implicit_steps : most_explicit_steps) ||
         (late_steps > most_late_steps && !std::isfinite(options.time))) {
       outcome.exhausted = true;
       break;
     }
     double moved = 0;
+    const double loss_before = flow.loss();
     auto step = flow.advance(left, left, moved);
     if (step == Coupled::Step::accepted) {
       const double after = events(flow.theta(), flow.gradient(), flow.loss(), outcome.elapsed + moved, nullptr);
@@ -167,8 +190,12 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     }
     // To the last bit at the end, whatever rounding made of the sum.
     outcome.elapsed = moved == left ? options.time : outcome.elapsed + moved;
+    idle_steps = flow.loss() < loss_before * (1 - 2 * problem.epsilon()) ? 0 : idle_steps + 1;
     drift.look(flow.theta());
   }
+  if (flow.gradient_square() * (outcome.elapsed + onset) <= converged * flow.loss() &&
+      growing(flow.theta(), flow.gradient(), outcome.elapsed) <= 0)
+    outcome.converged = true;
   scatter(state, members, flow.theta());
   outcome.gradient_norm = std::sqrt(flow.gradient_square());
   return outcome;

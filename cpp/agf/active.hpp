@@ -26,6 +26,9 @@ struct ActiveOutcome {
   std::vector<int> returned;               // neurons that fell dormant, in order
 };
 
+// What a converged phase leaves of the residual's error, relative to the residual.
+double residual_error(const Problem& problem);
+
 // `active`: the neurons' numbers. Updates state (direction, log-norm, active flags) and leaves the residual in
 // `residual`.
 ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats, Drift& drift,

@@ -8,6 +8,7 @@
 #include "dormant.hpp"
 #include "frame.hpp"
 #include "interrupt.hpp"
+#include "linear_race.hpp"
 
 namespace agf {
 
@@ -26,6 +27,9 @@ double inert_utility(const Problem& problem, const State& state, Signal& target)
     largest = std::max(largest, norm(state.params, &gradient[i * state.params]));
   return std::max(inert, 100 * problem.epsilon()) * largest;
 }
+
+// What a race may still take for zero. Least of all so that it is not zero where nothing can be learned at all.
+constexpr double least_utility = 1e-300;
 
 std::vector<double> active_parameters(const State& state) {
   std::vector<double> theta;
@@ -48,16 +52,22 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
   const double degree = options.adaptive_rate ? 2 : problem.kappa();
   State state = frame.inward(start);
   if (std::isnan(state.log_eta)) state.log_eta = log_mean_threshold(state, degree);
+  const bool linear = linear_race_applies(problem);
+  Components& components = state.components;
+  if (!linear || !components.fits(state.count, state.params)) components.reset(state.count, state.params);
+
+  std::vector<char> contracted(state.count, 0);
 
   Trajectory path;
   Stats& stats = path.stats;
   Drift drift(problem);
-  auto residual = problem.make_signal();
+  auto residual = problem.make_signal(), target = problem.make_signal();
   double tolerance = 0;
   auto refresh = [&]() {
     const auto theta = active_parameters(state);
     return problem.residual(theta.data(), theta.size() / problem.params(), *residual);
   };
+  double left_over = 0;
   auto minimized = [&](double longest, double onset) {
     ActiveOptions active{options.rtol, options.adaptive_rate, longest, options.loss_tol, onset};
     ActiveOutcome outcome;
@@ -70,6 +80,11 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
     // A phase broken off from outside is taken up where it stopped.
     state.phase_elapsed = control.stopping ? options.active_time - longest + outcome.elapsed : infinity;
     if (!std::isfinite(options.active_time) && control.stopping) state.phase_elapsed = 0;
+    double longest_norm = 0;
+    for (std::size_t i = 0; i < state.count; ++i)
+      if (state.active[i]) longest_norm = std::max(longest_norm, state.log_norm[i]);
+    // As a utility of unit directions.
+    left_over = outcome.converged ? outcome.gradient_norm * std::exp((1 - problem.kappa()) * longest_norm) : 0;
     if (outcome.failed) path.note("step_failed");
     if (outcome.exhausted) path.note("active_phase_work_limit");
     return outcome;
@@ -77,14 +92,15 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
 
   double loss = 0;
   try {
-    tolerance = inert_utility(problem, state, *residual);
     loss = refresh();
+    path.points.push_back({state.time, state.scaled_time, loss, state.time});
+    tolerance = inert_utility(problem, state, *target);
   } catch (const Interrupted&) {
     path.status = control.stop;
     path.state = start;
+    if (path.points.empty()) path.points.push_back({state.time, state.scaled_time, refresh(), state.time});
     return path;
   }
-  path.points.push_back({state.time, state.scaled_time, loss, state.time});
   const bool any_active = std::find(state.active.begin(), state.active.end(), 1) != state.active.end();
   if (!any_active && !(loss > 0)) {
     path.status = Status::nothing_to_learn;
@@ -110,7 +126,7 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
         if (!state.active[i]) {
           members.push_back(static_cast<int>(i));
           const double* row = &state.direction[i * state.params];
-          dormant.push_back({std::vector<double>(row, row + state.params), state.log_norm[i], 0});
+          dormant.push_back({std::vector<double>(row, row + state.params), state.log_norm[i], 0, contracted[i] != 0});
         }
       if (members.empty()) {
         path.status = Status::all_active;
@@ -124,8 +140,16 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
       RaceOptions race_options;
       race_options.clock = degree;
       race_options.rtol = options.rtol;
-      race_options.inert = tolerance;
-      const RaceOutcome won = race(problem, backend, control, stats, *residual, race_options, dormant);
+      // Utilities below what a converged phase left of the gradient are not there to be learned.
+      race_options.inert = std::max({tolerance, 3 * left_over, least_utility});
+      // A neuron that carries every direction finds the last bits of the residual too: they are not there to be
+      // learned.
+      if (linear && members.size() < state.count)
+        race_options.inert =
+            std::max(race_options.inert, residual_error(problem) * std::sqrt(2 * loss) * problem.input_scale());
+      const RaceOutcome won =
+          linear ? linear_race(problem, backend, control, stats, *residual, race_options, members, dormant, components)
+                 : race(problem, backend, control, stats, *residual, race_options, dormant);
       if (won.unresolved) path.note("direction_unresolved");
       if (won.end == RaceEnd::stopped) {
         path.status = control.stop;
@@ -140,6 +164,7 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
         const auto i = static_cast<std::size_t>(members[k]);
         std::copy(dormant[k].direction.begin(), dormant[k].direction.end(), &state.direction[i * state.params]);
         state.log_norm[i] = dormant[k].log_norm;
+        contracted[i] = dormant[k].contracted;
       }
       pass(state, won.log_elapsed);
       Jump jump;
@@ -160,7 +185,11 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
           if (state.log_norm[static_cast<std::size_t>(i)] >= -options.activation_window &&
               std::find(jump.activated.begin(), jump.activated.end(), i) == jump.activated.end())
             jump.activated.push_back(i);
-      for (int i : jump.activated) state.active[static_cast<std::size_t>(i)] = 1;
+      for (int i : jump.activated) {
+        state.active[static_cast<std::size_t>(i)] = 1;
+        components.forget(i, state.params);
+        contracted[static_cast<std::size_t>(i)] = 0;
+      }
 
       const ActiveOutcome outcome =
           minimized(options.active_time, won.utility > 0 ? 1 / (problem.kappa() * won.utility) : 0);

@@ -40,6 +40,10 @@ void Coupled::reset(std::vector<double> theta, std::vector<Dormant> faint) {
   theta_ = std::move(theta);
   faint_ = std::move(faint);
   dense_ = theta_.size() <= most_dense;
+  balance_.resize(coupled());
+  balance_scale_.resize(coupled());
+  double none = 0;
+  if (!problem_.conserved(theta_.data(), coupled(), coupled() > 0 ? balance_.data() : &none)) balance_.clear();
   implicit_ = false;
   accuracy_ = accuracy(options_.rtol, problem_, false);
   rejected_ = false;
@@ -258,18 +262,20 @@ bool Coupled::solve(const std::vector<int>&, double* x) {
 double Coupled::error() const {
   const std::size_t n = theta_.size();
   double worst = 0;
+  // std::max would drop what is not a number.
+  auto see = [&worst](double part) { worst = part <= worst ? worst : part; };
   for (std::size_t i = 0; i < n; i += m_) {
     const double scale = std::max(norm(m_, &theta_[i]), norm(m_, &trial_.y1[i]));
-    worst = std::max(worst, norm(m_, &trial_.error[i]) / (accuracy_.local * scale));
-    if (!std::isfinite(scale)) return infinity;
+    see(norm(m_, &trial_.error[i]) / (accuracy_.local * scale));
+    if (!std::isfinite(worst) || !std::isfinite(scale)) return infinity;
   }
   for (std::size_t e = n; e < size(); e += m_ + 1) {
     const double change = std::abs(trial_.y1[e + m_] - y_[e + m_]);
-    worst = std::max(worst, norm(m_, &trial_.error[e]) / accuracy_.local);
-    worst = std::max(worst, std::abs(trial_.error[e + m_]) / (accuracy_.local * std::max(1.0, change)));
-    if (!(norm(m_, &trial_.y1[e]) < 2)) return infinity;
+    see(norm(m_, &trial_.error[e]) / accuracy_.local);
+    see(std::abs(trial_.error[e + m_]) / (accuracy_.local * std::max(1.0, change)));
+    if (!std::isfinite(worst) || !(norm(m_, &trial_.y1[e]) < 2)) return infinity;
   }
-  return std::isfinite(worst) ? worst : infinity;
+  return worst;
 }
 
 Coupled::Step Coupled::advance(double limit, double horizon, double& moved) {
@@ -323,8 +329,10 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
       // The last stage of the explicit method was evaluated at y1.
       if (!trial_.has_f1) trial_loss_ = problem_.residual(trial_.y1.data(), coupled(), *trial_signal_, shape());
       // The flow descends: a rise beyond rounding is an error that the estimate missed.
-      if (!(trial_loss_ <= loss_ + evaluation_noise * (loss_ + 1e-3 * scale_)) && attempt < 40)
-        error = std::isfinite(trial_loss_) ? 32 : infinity;
+      if (!std::isfinite(trial_loss_))
+        error = infinity;
+      else if (trial_loss_ > loss_ + evaluation_noise * (loss_ + 1e-3 * scale_) && attempt < 40)
+        error = 32;
     }
     const double factor = step_factor(error, rejected_);
     if (!(error <= 1)) {
@@ -346,6 +354,12 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
       const double* row = &trial_.y1[n + j * (m_ + 1)];
       sphere::rebase(m_, faint_[j].direction.data(), row);
       faint_[j].log_norm = row[m_];
+    }
+    // Local errors along the symmetry w -> s w, a -> a / s^k would add up over a long phase, and nothing else sees
+    // them: outputs and loss do not change along it.
+    if (!balance_.empty()) {
+      problem_.rebalance(theta_.data(), coupled(), balance_.data(), balance_scale_.data());
+      trial_.has_f1 = false;
     }
     std::swap(signal_, trial_signal_);
     loss_ = trial_loss_;

@@ -72,6 +72,8 @@ class Coupled final : public Field {
   std::vector<double> faint_gradient_;
   std::unique_ptr<Signal> signal_, trial_signal_, tangent_signal_;
   double scale_;  // L of no neurons at all
+  // What the flow conserves, per coupled neuron; empty where it conserves nothing.
+  std::vector<double> balance_, balance_scale_;
   Trial trial_;
   // Linear algebra of the implicit step.
   std::vector<double> hessian_, factor_, faint_hessian_, faint_factor_, faint_coupling_, faint_border_, faint_schur_;

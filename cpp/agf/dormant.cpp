@@ -16,6 +16,9 @@ namespace {
 // Crossing times that agree to this relative distance are one event (exact ties by symmetry).
 constexpr double tie = 1e-12;
 constexpr long most_rounds = 100000;
+// ln(1 / rounding error), and the speed (relative to the growth of small displacements) of a neuron at rest as far as
+// an active phase's residual tells.
+constexpr double forgetting = 36, at_rest = 1e-6;
 // Beyond these the matrices of all neurons no longer fit comfortably: conjugate gradients instead.
 constexpr std::size_t most_dense_params = 512, most_dense_entries = 60'000'000;
 
@@ -141,6 +144,24 @@ class DormantField final : public Field {
       row[m_] = (row[m_] + dot(m_, &coupling_[i * m_], row)) / shift_[i];
     }
     return true;
+  }
+
+  // Whether by the latest linearisation every tangent displacement decays faster than e^{-rate s}.
+  bool contracts(int neuron, double rate) {
+    if (!dense_) return false;
+    const auto i = static_cast<std::size_t>(neuron);
+    const double* u = &direction[i * m_];
+    const double* jacobian = &jacobian_[i * m_ * m_];
+    double along = 0;
+    for (std::size_t a = 0; a < m_; ++a) along -= u[a] * dot(m_, jacobian + a * m_, u);
+    // The normal direction is none of them.
+    const double normal = std::max(rate, 0.0) + std::abs(along) - along;
+    double* matrix = &factor_[i * m_ * m_];
+    for (std::size_t a = 0; a < m_; ++a) {
+      for (std::size_t b = 0; b < m_; ++b) matrix[a * m_ + b] = normal * u[a] * u[b] - jacobian[a * m_ + b];
+      matrix[a * m_ + a] -= rate;
+    }
+    return backend_.cholesky(m_, matrix);
   }
 
   // Largest growth rate of a small tangent displacement; `mode` gets its direction.
@@ -273,6 +294,7 @@ struct Runner {
   double elapsed = 0;    // physical time in units of exp((2 - clock) reference)
   double h = 0;
   double crossed = infinity;  // ln of the crossing time
+  double spent = 0;           // its own clock
   bool rejected = false, inert = false;
   // The last accepted step, to go back into.
   LogNormPath path;
@@ -305,6 +327,18 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
     const double rate = norm(m, &field.gradient[i * m]);
     runners[i].h = neurons[i].hint > 0 ? neurons[i].hint : (rate > 0 ? 0.05 / rate : 1.0);
     if (neurons[i].log_norm >= options.threshold && f[i * size + m] > 0) runners[i].crossed = -infinity;
+  }
+
+  std::vector<int> forgetful;
+  for (int i : all)
+    if (neurons[static_cast<std::size_t>(i)].contracted) forgetful.push_back(i);
+  field.linearize(forgetful);
+  for (int i : forgetful) {
+    // On an unstable point, what it would leave along was forgotten on the way there.
+    std::vector<double> mode(m);
+    outcome.unresolved = outcome.unresolved ||
+                         (!field.contracts(i, -10 * options.inert) &&
+                          norm(m, &f[static_cast<std::size_t>(i) * size]) <= at_rest * field.growth(i, mode.data()));
   }
 
   auto log_time = [&](const Runner& runner, double elapsed) { return std::log(elapsed) - degree * runner.reference; };
@@ -397,6 +431,7 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
       runner.before.assign(&field.direction[i * m], &field.direction[i * m] + m);
       runner.elapsed_before = runner.elapsed;
       runner.elapsed += path.duration(degree, runner.reference, 1);
+      runner.spent += h[k];
       settle(i, k);
       runner.h = h[k] * factor;
       accepted.push_back(static_cast<int>(i));
@@ -425,6 +460,7 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
         runner.before.assign(&field.direction[i * m], &field.direction[i * m] + m);
         runner.elapsed_before = runner.elapsed;
         runner.elapsed += path.duration(degree, runner.reference, 1);
+        runner.spent += h[k];
         settle(i, k);
         const double slope = path.slope(1) / h[k];
         // What rounding leaves of the distance is closed along the tangent.
@@ -524,6 +560,8 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
     neurons[i].direction.assign(&field.direction[i * m], &field.direction[i * m] + m);
     neurons[i].log_norm = runners[i].log_norm;
     neurons[i].hint = runners[i].h;
+    neurons[i].contracted |=
+        runners[i].spent > 0 && field.contracts(static_cast<int>(i), forgetting / runners[i].spent);
   }
   outcome.log_elapsed = finish;
   if (outcome.winners.empty()) {

@@ -14,6 +14,8 @@ struct Dormant {
   std::vector<double> direction;
   double log_norm = 0;
   double hint = 0;  // step size to begin with; 0: choose
+  // A race drew it towards one point by more than a double resolves: what it came with is forgotten.
+  bool contracted = false;
 };
 
 struct RaceOptions {

@@ -20,8 +20,8 @@ constexpr double late = 3e-4;
 constexpr long most_late_steps = 16;
 
 // ln of the norm below which a neuron's output is out of sight: below a tenth of the accuracy asked for, relative to
-// the residual (and never below rounding, where leaving it out is exact). A sigma that is not homogeneous must also be its
-// leading term to that accuracy.
+// the residual (and never below rounding, where leaving it out is exact). A sigma that is not homogeneous must also be
+// its leading term to that accuracy.
 double faint_log_norm(const Problem& problem, double loss, double rtol) {
   const double scale = std::pow(problem.input_scale(), problem.kappa() - 1) / std::sqrt(2 * loss);
   const double sight = std::log(std::max(0.1 * rtol, 0.05 * problem.epsilon()));
@@ -41,6 +41,8 @@ class Run {
         state_(frame.inward(start)),
         coupled_flow_(problem_, backend, control, path_.stats, {options.rtol, options.adaptive_rate}),
         drift_(problem_) {
+    // They would fall behind the directions.
+    state_.components = {};
     if (std::isnan(state_.log_eta)) state_.log_eta = log_mean_threshold(state_, degree_);
     auto target = problem_.make_signal();
     scale_ = problem_.residual(nullptr, 0, *target);
@@ -56,6 +58,13 @@ class Run {
       gather();
     } catch (const Interrupted&) {
       finish(control_.stop);
+    }
+    if (path_.points.empty()) {
+      // Stopped within the first evaluation.
+      auto signal = problem_.make_signal();
+      const auto theta = coupled_parameters();
+      const double loss = problem_.residual(theta.data(), coupled_.size(), *signal);
+      path_.points.push_back({state_.time, state_.scaled_time, loss, elapsed_});
     }
     for (std::size_t i = 0; i < state_.count; ++i) state_.active[i] = state_.log_norm[i] >= 0;
     path_.state = frame_.outward(state_);
@@ -78,7 +87,8 @@ class Run {
         finish(control_.stop);
       } else if (options_.loss_tol >= 0 && coupled_flow_.loss() <= options_.loss_tol) {
         finish(Status::loss_tol);
-      } else if (!(clock() < options_.t_end)) {
+      } else if (!(options_.t_end - clock() >= std::numeric_limits<double>::min())) {
+        // Shorter than any step that arithmetic can take.
         finish(Status::t_end);
       } else if (path_.stats.steps > most_steps) {
         finish(Status::work_limit);
@@ -141,14 +151,20 @@ class Run {
     }
   }
 
-  // Hands state_ over to the joint flow with the present division into coupled and faint.
-  void regroup() {
-    const std::size_t m = state_.params;
+  std::vector<double> coupled_parameters() const {
     std::vector<double> theta;
     for (int i : coupled_) {
       const auto at = static_cast<std::size_t>(i);
-      for (std::size_t e = 0; e < m; ++e) theta.push_back(std::exp(state_.log_norm[at]) * state_.direction[at * m + e]);
+      for (std::size_t e = 0; e < state_.params; ++e)
+        theta.push_back(std::exp(state_.log_norm[at]) * state_.direction[at * state_.params + e]);
     }
+    return theta;
+  }
+
+  // Hands state_ over to the joint flow with the present division into coupled and faint.
+  void regroup() {
+    const std::size_t m = state_.params;
+    std::vector<double> theta = coupled_parameters();
     std::vector<Dormant> faint;
     for (int i : faint_) {
       const double* row = &state_.direction[static_cast<std::size_t>(i) * m];
@@ -223,7 +239,7 @@ class Run {
     race_options.clock = degree_;
     race_options.threshold = level_;
     race_options.rtol = options_.rtol;
-    race_options.inert = 1e-10 * std::sqrt(2 * scale_) * problem_.input_scale();
+    race_options.inert = std::max(1e-10 * std::sqrt(2 * scale_) * problem_.input_scale(), 1e-300);
     const double goal = target();
     const double left = goal - clock();
     race_options.log_limit = std::log(left) + (options_.scaled_clock ? state_.log_eta : 0);

@@ -63,6 +63,9 @@ class Problem {
   // The quantity that the flow conserves, per neuron; false where sigma has none.
   // Dense with sigma homogeneous of degree k: k |a|^2 - |w|^2.
   virtual bool conserved(const double* theta, std::size_t count, double* out) const = 0;
+  // Puts a homogeneous neuron back on its conserved balance without touching its output: w <- s w, a <- a / s^k; scale
+  // (count) gets s. Only where `conserved` holds.
+  virtual void rebalance(double* theta, std::size_t count, const double* balance, double* scale) const = 0;
 
   // Floating-point work, for choosing between methods without a clock.
   virtual double evaluation_flops(std::size_t count) const = 0;

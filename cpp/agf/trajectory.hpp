@@ -1,6 +1,7 @@
 // What a run is told, what it passes from round to round, and what comes out.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -55,6 +56,27 @@ inline const char* name(Status status) {
   return "";
 }
 
+// Directions by their components in an orthonormal frame (rows), each as sign and logarithm: a double forgets what is
+// below 1e-16 of the largest. In the coordinates of the run (frame.hpp). Rows of zeros: known by direction only.
+struct Components {
+  std::vector<double> frame;      // (params, params); empty: there are none
+  std::vector<double> log, sign;  // (count, params)
+
+  bool empty() const { return frame.empty(); }
+  bool fits(std::size_t count, std::size_t params) const {
+    return frame.size() == params * params && log.size() == count * params && sign.size() == log.size();
+  }
+  void reset(std::size_t count, std::size_t params) {
+    frame.clear();
+    log.assign(count * params, -infinity);
+    sign.assign(count * params, 0.0);
+  }
+  void forget(int neuron, std::size_t params) {
+    std::fill_n(&log[static_cast<std::size_t>(neuron) * params], params, -infinity);
+    std::fill_n(&sign[static_cast<std::size_t>(neuron) * params], params, 0.0);
+  }
+};
+
 // Every neuron as theta = e^lambda * direction, |direction| = 1.
 struct State {
   std::size_t count = 0, params = 0;
@@ -65,6 +87,7 @@ struct State {
   double scaled_time = 0;             // time / eta
   double log_eta = std::numeric_limits<double>::quiet_NaN();
   double phase_elapsed = 0;  // flow time spent in the present active phase; inf: that phase is complete
+  Components components;     // where dormant dynamics are linear
 };
 
 struct Jump {

@@ -47,6 +47,21 @@ State state_from(const py::dict& start, std::size_t params) {
   state.scaled_time = start["scaled_time"].cast<double>();
   state.log_eta = start["log_eta"].cast<double>();
   state.phase_elapsed = start["phase_elapsed"].cast<double>();
+  if (start.contains("frame")) {
+    const auto frame = py::cast<Floats>(start["frame"]);
+    const auto log = py::cast<Floats>(start["component_log"]);
+    const auto sign = py::cast<Floats>(start["component_sign"]);
+    const py::ssize_t size = frame.ndim() == 2 ? frame.shape(0) : -1;
+    for (const auto& rows : {log, sign})
+      if (size < 0 || frame.shape(1) != size || rows.ndim() != 2 || rows.shape(0) != direction.shape(0) ||
+          rows.shape(1) != size)
+        throw py::value_error(
+            "start: got components of unequal shape, expected frame (k, k), component_log (H, k), component_sign (H, "
+            "k)");
+    state.components.frame.assign(frame.data(), frame.data() + frame.size());
+    state.components.log.assign(log.data(), log.data() + log.size());
+    state.components.sign.assign(sign.data(), sign.data() + sign.size());
+  }
   return state;
 }
 
@@ -62,6 +77,13 @@ py::dict to_dict(const State& state) {
   out["scaled_time"] = state.scaled_time;
   out["log_eta"] = state.log_eta;
   out["phase_elapsed"] = state.phase_elapsed;
+  if (!state.components.empty()) {
+    const auto rows = static_cast<py::ssize_t>(state.count);
+    const auto size = static_cast<py::ssize_t>(state.components.log.size() / state.count);
+    out["frame"] = array(state.components.frame, {size, size});
+    out["component_log"] = array(state.components.log, {rows, size});
+    out["component_sign"] = array(state.components.sign, {rows, size});
+  }
   return out;
 }
 

@@ -671,6 +671,26 @@ bool DenseCpu<T>::conserved(const double* theta, std::size_t count, double* out)
   return true;
 }
 
+// k |a|^2 s^{-2k} - |w|^2 s^2 falls in s; Newton in ln s from so close by needs two or three steps.
+template <typename T>
+void DenseCpu<T>::rebalance(double* theta, std::size_t count, const double* balance, double* scale) const {
+  const double degree = traits(sigma_).degree;
+  for (std::size_t i = 0; i < count; ++i) {
+    double* w = theta + i * m_;
+    const double outer = degree * loops<double>().sum_squares(c_, w + d_), inner = loops<double>().sum_squares(d_, w);
+    double log_s = 0;
+    for (int k = 0; k < 8; ++k) {
+      const double a = outer * std::exp(-2 * degree * log_s), b = inner * std::exp(2 * log_s);
+      log_s += (a - b - balance[i]) / (2 * (degree * a + b));
+    }
+    // A neuron that has all but lost one of its layers has no balance to speak of.
+    scale[i] = std::abs(log_s) < 0.5 ? std::exp(log_s) : 1.0;
+    const double other = std::pow(scale[i], -degree);
+    for (std::size_t e = 0; e < d_; ++e) w[e] *= scale[i];
+    for (std::size_t e = d_; e < m_; ++e) w[e] *= other;
+  }
+}
+
 template <typename T>
 double DenseCpu<T>::evaluation_flops(std::size_t count) const {
   return 4.0 * static_cast<double>(n_) * static_cast<double>(count) * static_cast<double>(m_);
@@ -692,8 +712,8 @@ double DenseCpu<T>::loss_hessian_flops(std::size_t count) const {
 
 template <typename T>
 std::unique_ptr<Problem> DenseCpu<T>::reduced(std::vector<double>& basis) const {
-  // Beyond this many inputs the factorisation costs more than a run is likely to win.
-  constexpr std::size_t most_inputs = 1024;
+  // Beyond this many inputs the factorisation takes longer than a Ctrl-C may wait, and wins little.
+  constexpr std::size_t most_inputs = 256;
   if (d_ < 2 || d_ > most_inputs) return nullptr;
   const double tolerance =
       static_cast<double>(std::max(n_, d_)) * static_cast<double>(std::numeric_limits<T>::epsilon());

@@ -49,6 +49,7 @@ class DenseCpu final : public Problem {
                     Shape shape = {}) const override;
   void contribution(const double* theta, std::size_t count, double* out) const override;
   bool conserved(const double* theta, std::size_t count, double* out) const override;
+  void rebalance(double* theta, std::size_t count, const double* balance, double* scale) const override;
   double evaluation_flops(std::size_t count) const override;
   double utility_hessian_flops(std::size_t count) const override;
   double loss_hessian_flops(std::size_t count) const override;

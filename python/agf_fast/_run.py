@@ -63,7 +63,14 @@ def run(options: RunOptions) -> int:
         print(f"gradient flow: loss {number(truth._records['loss'][-1])} at t = {number(truth._records['time'][-1])}")
         score = split.score(problem.predict(truth.state, split.x_test))
         print(f"  test {'accuracy' if split.classes else 'loss'} {score:.4g}; {truth.status}")
-        print(compare(path, truth))
+        found = compare(path, truth)
+        if found.matches:
+            print(found)
+        else:
+            print(
+                f"  the flow has {len(truth.jumps)} drop(s) of its own where AGF has {len(path.jumps)} jumps: at this "
+                "scale and width its steps overlap into a slide, and none can be set against a jump"
+            )
     _write(stem, path, truth, scores, split, options)
     if interrupted:
         print("interrupted: the files hold what was computed until then", file=sys.stderr)

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from ._arrays import Array, ArrayKind, finite_number, read, read_numbers
 
-__all__ = ["State", "mean_crossing_log", "polar"]
+__all__ = ["COMPONENTS", "State", "mean_crossing_log", "polar"]
+
+# What double directions forget, as the compiled engine carries it; absent where it carries nothing.
+COMPONENTS = ("frame", "component_log", "component_sign")
 
 
 class State:
@@ -31,7 +34,9 @@ class State:
         from the norms at the start of the next run.
     extra : mapping of str to float or array, optional
         Variables that a run needs in order to go on as if it had not stopped: ``phase_elapsed``, the time already spent
-        in the current active phase (infinite once it is complete), and ``scaled_time``.
+        in the current active phase (infinite once it is complete), ``scaled_time``, and for activations that are linear
+        at 0 the directions' components beyond the range of one double: ``component_log`` and ``component_sign`` (H, k)
+        in the rows of ``frame`` (k, k).
 
     Attributes
     ----------
@@ -191,19 +196,38 @@ class State:
             "scaled_time": float(scaled_time),
             "log_eta": log_eta,
             "phase_elapsed": phase_elapsed,
+            **self._components(len(direction)),
         }
+
+    def _components(self, count: int) -> dict[str, NDArray[np.float64]]:
+        given = [name for name in COMPONENTS if name in self.extra]
+        if not given:
+            return {}
+        if len(given) < len(COMPONENTS):
+            raise ValueError(f"state.extra has {given}, expected all of {list(COMPONENTS)} or none; drop them")
+        arrays = {name: np.asarray(self.extra[name], dtype=np.float64) for name in COMPONENTS}
+        size = arrays["frame"].shape[-1] if arrays["frame"].ndim else 0
+        for name, shape in zip(COMPONENTS, [(size, size), (count, size), (count, size)], strict=True):
+            if arrays[name].shape != shape:
+                raise ValueError(
+                    f"state.extra[{name!r}] has shape {arrays[name].shape}, expected {shape}; keep the three arrays of "
+                    f"one run together, or drop {list(COMPONENTS)}"
+                )
+        return arrays
 
     @classmethod
     def _from_engine(cls, record: Mapping[str, Any], kind: ArrayKind) -> State:
         direction = np.asarray(record["direction"], dtype=np.float64)
         log_eta = float(record["log_eta"])
+        extra: dict[str, Any] = {name: float(record[name]) for name in ("phase_elapsed", "scaled_time")}
+        extra.update({name: np.asarray(record[name], dtype=np.float64) for name in COMPONENTS if name in record})
         return cls(
             kind.wrap(direction.astype(kind.dtype)),
             np.asarray(record["log_norm"], dtype=np.float64),
             np.asarray(record["active"], dtype=bool),
             float(record["time"]),
             None if np.isnan(log_eta) else log_eta,
-            {"phase_elapsed": float(record["phase_elapsed"]), "scaled_time": float(record["scaled_time"])},
+            extra,
         )
 
     def __len__(self) -> int:

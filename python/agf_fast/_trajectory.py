@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ._arrays import NUMPY64, Array, ArrayKind
 from ._flow_jumps import flow_jumps
-from ._state import State
+from ._state import COMPONENTS, State
 from ._status import Status
 from ._table import number, table
 
@@ -182,7 +182,11 @@ class Trajectory:
         Largest drift of a neuron's conserved quantity within a flow phase, relative to max_t |theta_i|^2; NaN where the
         activation conserves nothing.
     notes : tuple of str
-        Reservations about the result, such as "direction_unresolved".
+        Reservations about the result. "direction_unresolved": a neuron left an unstable direction along components
+        below the rounding of a double, so the time of its jump is not known. "active_phase_work_limit": an active phase
+        without an end was given up (its jump has ``converged=False``); set ``active_time``. "step_failed": no
+        acceptable step could be made in an active phase. "valley_frozen": in a gradient flow the loss still fell by
+        less than 3e-4 of itself per e-fold of time on a plateau when the residual was taken to stand still.
     stats : dict
         evaluations, hessians, steps, rejected, seconds, and active_time of each phase.
 
@@ -427,12 +431,19 @@ def _pack_states(prefix: str, states: Sequence[State]) -> dict[str, NDArray[Any]
     packed.update(
         {f"{prefix}_{name}": np.stack([np.asarray(getattr(s, name)) for s in states]) for name in _STATE_ARRAYS}
     )
+    # Not every state has them.
+    for index, start in enumerate(starts):
+        packed.update({f"{prefix}_{name}_{index}": start[name] for name in COMPONENTS if name in start})
     return packed
 
 
 def _unpack_states(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     names = _STATE_NUMBERS + _STATE_ARRAYS
-    return [{name: arrays[f"{prefix}_{name}"][k] for name in names} for k in range(arrays[f"{prefix}_time"].size)]
+    return [
+        {name: arrays[f"{prefix}_{name}"][k] for name in names}
+        | {name: arrays[f"{prefix}_{name}_{k}"] for name in COMPONENTS if f"{prefix}_{name}_{k}" in arrays}
+        for k in range(arrays[f"{prefix}_time"].size)
+    ]
 
 
 def _plain(value: Any) -> Any:

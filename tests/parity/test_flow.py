@@ -27,7 +27,7 @@ def no_sliding(n=25, d=3, c=2, H=4, seed=6, kinked=False):
 
 @pytest.mark.parametrize("scale", [0.2, 0.7])
 def test_every_activation(verb_backend, activation, scale):
-    """Both at rtol 1e-10 until some of the loss is gone: curves to 1e-6 relative, the issue's bar.
+    """Both at rtol 1e-10 until some of the loss is gone: curves to 1e-6 relative, the bar set.
 
     Not to the bottom of the drop: there high powers are too stiff for an explicit method.
     """

@@ -1,4 +1,4 @@
-"""The frozen cases of the issue, made once and shared by the tests that look at them."""
+"""The frozen cases, made once and shared by the tests that look at them."""
 
 from __future__ import annotations
 

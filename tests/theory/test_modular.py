@@ -1,4 +1,4 @@
-"""Modular addition, p = 20: the figures of the issue and of experiments.md."""
+"""Modular addition, p = 20: the levels of the paper's experiment."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_first_levels(verb_backend):
 def test_whole_run(seed, threads):
     """Frequency 1 is done at the fifth jump, whatever the seed; the run goes on to 2L/p = 1e-4.
 
-    Time belongs to bench; here a run that is far too slow must show, so four times the issue's 3 s on one core.
+    Time belongs to bench; here a run that is far too slow must show, so four times the 3 s asked of one core.
     """
     threads(1)
     path = modular_run("cpp", seed=seed)

@@ -64,30 +64,28 @@ def test_relu_on_orthogonal_samples(verb_backend, scale):
 def test_linear_network_learns_singular_values_in_order(verb_backend, scales):
     """Identity activation, E[x x^T] = 1, singular values (1, 1/2, 1/4): jumps at (1, 2, 4) ln(1/scale).
 
-    Random starts add amounts that do not depend on the scale, so differences between two scales are compared. What is
-    left is the 1e-4 of the residual at which an active phase ends, acting over plateaus of length ln(1/scale).
-    Below 1e-16 a unit vector in double has forgotten the later directions: they are carried apart.
+    Random starts add amounts that do not depend on the scale, so two scales are compared. What is left is the residual
+    at which an active phase ends (1e-4 by the definition of equilibrium), acting over plateaus of length ln(1/scale).
+    Below 1e-16 a unit vector in double has forgotten the later directions: they are carried apart, or the run says
+    that it could not.
     """
     singular = np.array([1.0, 0.5, 0.25])
-    X, Y = linear_data(singular)
-    problem = agf.Dense(X, Y, activation="identity")
+    levels = 0.5 * np.array([np.sum(singular[k:] ** 2) for k in range(4)])
+    problem = agf.Dense(*linear_data(singular), activation="identity")
     runs = []
     for scale in scales:
         path = agf.alternating_gradient_flow(problem, problem.initialize(3, scale=scale, seed=5), backend=verb_backend)
         assert len(path.jumps) == 3 and path.status in ("loss_tol", "all_active")
-        runs.append(path)
-        levels = 0.5 * np.array([np.sum(singular[k:] ** 2) for k in range(4)])
         np.testing.assert_allclose(path.loss, levels, atol=1e-6 * levels[0])
-        np.testing.assert_allclose(
-            [jump.time for jump in path.jumps],
-            np.array([1, 2, 4]) * -np.log(scale),
-            atol=4 * 4 * np.log(10),
-        )
+        runs.append(path)
     first, second = (np.array([jump.time for jump in path.jumps]) for path in runs)
     rates = (second - first) / np.log(scales[0] / scales[1])
+    if verb_backend == "numpy" and scales[0] < 1e-16:
+        assert all("direction_unresolved" in path.notes for path in runs)
+        assert abs(rates[0] - 1) <= 1e-8
+        return
+    assert all("direction_unresolved" not in path.notes for path in runs)
     np.testing.assert_allclose(rates, [1, 2, 4], rtol=2e-3)
-    for path in runs:
-        assert "direction_unresolved" not in path.notes
 
 
 def test_active_phase_of_one_neuron_ends_on_the_conserved_hyperbola(verb_backend):

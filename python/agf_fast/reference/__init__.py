@@ -4,8 +4,8 @@ Written to be read beside the theory, not to be fast. One identity carries it: -
 leaves of `Dense` serve the dormant phase (r frozen, on the sphere), the active phase (r refreshed) and the whole flow.
 """
 
+from .._flow_jumps import flow_jumps
 from ._dense import Dense
-from ._flow_jumps import flow_jumps
 from .engine import alternating_gradient_flow, gradient_flow
 
 __all__ = ["Dense", "alternating_gradient_flow", "flow_jumps", "gradient_flow"]

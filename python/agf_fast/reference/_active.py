@@ -1,11 +1,11 @@
-"""Active phase: cost minimisation along the flow, dtheta_j/dt = grad U(theta_j; r(Theta)), the residual kept up to date.
+"""Active phase: cost minimisation along the flow, dtheta_j/dt = grad U(theta_j; r(Theta)), r kept up to date.
 
 In polar form theta = e^lambda u, so that errors are relative to each neuron's own norm whatever the norms are:
 
     du/dt = P F,   dlambda/dt = u . F,   F_i = eta_i e^(-lambda_i) grad U(theta_i; r)
 
-with eta_i = 1, or |theta_i|^(2 - kappa) with adaptive rates. The flow is stiff (an explicit method needs hundreds of times the
-evaluations), so it is integrated by LSODA with the exact Jacobian of this field, from the exact Hessian of L.
+with eta_i = 1, or |theta_i|^(2 - kappa) with adaptive rates. The flow is stiff (an explicit method needs hundreds of
+times the evaluations), so it is integrated by LSODA with the exact Jacobian of this field, from the exact Hessian of L.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import LSODA
+from scipy.integrate import BDF, LSODA
 
 from ._dense import Dense
 from ._kink import Cell
@@ -25,18 +25,23 @@ Array = NDArray[np.float64]
 
 # Accepted steps of one active phase before it is given up as unconverged.
 _STEPS = 10000
-# Norms beyond e^30 times those at the start of a segment are a trial step gone astray: clipped, they stay finite and the error
-# estimate rejects the step.
+# Near equilibrium LSODA can stay with its explicit method, its steps bounded by stability, since rounding hides from it
+# what a stiff step would gain (measured: for ever). After so many steps below that bound, plain BDF takes over.
+_LONG = 500
+# Norms beyond e^30 times those at the start of a segment are a trial step gone astray: clipped, they stay finite and
+# the error estimate rejects the step.
 _CLIP = 30.0
-# Where sigma is not homogeneous, neurons too small to matter are evaluated at this norm, small enough for the leading term.
+# Where sigma is not homogeneous, neurons too small to matter are evaluated at this norm, small enough for the leading
+# term.
 _SMALL = -25.0
 
 
 class Motion:
     """The flow of several neurons together, integrated one step at a time.
 
-    Neurons not in `felt` move in the residual of the others but do not change it: e^(kappa lambda) is below its rounding.
-    They are evaluated at a norm that double holds, and their field is scaled down from there, so lambda may be anything.
+    Neurons not in `felt` move in the residual of the others but do not change it: e^(kappa lambda) is below its
+    rounding. They are evaluated at a norm that double holds, and their field is scaled down from there, so lambda may
+    be anything.
 
     Parameters
     ----------
@@ -57,9 +62,15 @@ class Motion:
     """
 
     def __init__(
-        self, kernel: Dense, direction: Array, log_norm: Array, felt: NDArray[np.bool_], rtol: float, adaptive_rate: bool,
+        self,
+        kernel: Dense,
+        direction: Array,
+        log_norm: Array,
+        felt: NDArray[np.bool_],
+        rtol: float,
+        adaptive_rate: bool,
         run: Run,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.kernel, self.run, self.felt = kernel, run, felt
         self.direction, self.log_norm = np.array(direction), np.array(log_norm)
         self.elapsed = 0.0
@@ -68,12 +79,14 @@ class Motion:
         self.slowed = adaptive_rate
         # LSODA controls the error of a step; over a phase of hundreds of steps they add up.
         self.tolerance = max(1e-2 * rtol, 1e-13)
+        self._stiff = False
         self.cell = Cell(kernel, self.direction, self.residual())
         self._begin()
 
     def _begin(self) -> None:
         self._start = self.log_norm.copy()
-        self._solver: LSODA | None = None
+        self._solver: LSODA | BDF | None = None
+        self._count = 0
 
     def _parts(self, y: Array, start: Array) -> tuple[Array, Array]:
         count, m = self.direction.shape
@@ -100,15 +113,15 @@ class Motion:
         slopes = self.cell.kernel.slopes
         near = self.cell.kernel.in_cell(None if slopes is None else slopes[:, felt])
         residual = near.residual(rows[felt])
-        # grad U is of degree kappa - 1 in theta where the neuron is not felt, and F of degree kappa - 2 (0 if adaptive).
-        shift = self.power * (log_norm - at)
-        own = (2.0 - self.kernel.kappa) * at if self.slowed else 0.0
-        gain = np.exp(shift + own - at)
+        # grad U is of degree kappa - 1 in theta where the neuron is not felt, F of degree kappa - 2 (0 if adaptive).
+        shift: Array = self.power * (log_norm - at)
+        own: Array = (2.0 - self.kernel.kappa) * at if self.slowed else np.zeros_like(at)
+        gain: Array = np.exp(shift + own - at)
         return self.cell.project(self.cell.kernel.utility_gradient(rows, residual)), rows, gain, residual
 
     def _rhs(self, _: float, y: Array) -> Array:
         u, log_norm = self._parts(y, self._start)
-        gradient, _, gain, _ = self._field(u, log_norm)
+        gradient, _rows, gain, _residual = self._field(u, log_norm)
         field = gain[:, None] * gradient
         growth = np.sum(u * field, axis=1)
         return np.concatenate([(field - growth[:, None] * u).ravel(), growth])
@@ -121,7 +134,8 @@ class Motion:
         self.run.hessians += 1
         kernel = self.cell.kernel
         sizes = np.linalg.norm(rows, axis=1)
-        # d grad U_i / d theta_j = -E[(df_i)^T df_j], for those that are felt, and the curvature of U_i itself for i = j.
+        # d grad U_i / d theta_j = -E[(df_i)^T df_j], for those that are felt, and the curvature of U_i itself for i =
+        # j.
         full = -kernel.gauss_newton(rows).reshape(count, m, count, m)
         full[:, :, ~self.felt] = 0.0
         for i, bent in enumerate(kernel.curvature(rows, residual)):
@@ -140,7 +154,6 @@ class Motion:
                 by_lambda[i, :, i] += (1.0 - self.kernel.kappa if self.slowed else -1.0) * field[i]
             else:
                 by_lambda[i, :, i] = self.power * field[i]
-        size = count * m
         out = np.zeros((count, m + 1, count, m + 1))
         # dlambda/dt = u . F and du/dt = F - (u . F) u.
         out[:, m, :, :m] = np.einsum("ia,iajb->ijb", u, by_u)
@@ -151,10 +164,11 @@ class Motion:
         out[:, :m, :, m] = by_lambda - u[:, :, None] * out[:, None, m, :, m]
         for i in range(count):
             out[i, :m, i, :m] -= growth[i] * np.eye(m)
-        order = np.concatenate([np.arange(count * (m + 1)).reshape(count, m + 1)[:, :m].ravel(), np.arange(count) * (m + 1) + m])
+        order = np.concatenate(
+            [np.arange(count * (m + 1)).reshape(count, m + 1)[:, :m].ravel(), np.arange(count) * (m + 1) + m]
+        )
         flat = out.reshape(count * (m + 1), -1)
-        assert len(order) == size + count
-        return flat[np.ix_(order, order)]
+        return np.asarray(flat[np.ix_(order, order)])
 
     # Stepping.
 
@@ -171,13 +185,15 @@ class Motion:
             if self._solver is None:
                 self._origin = self.elapsed
                 y0 = np.concatenate([self.direction.ravel(), np.zeros(len(self.direction))])
-                # Far along a valley with large, nearly cancelling neurons the field is noise at the tolerance asked for.
+                # Far along a valley with large, nearly cancelling neurons the field is noise at the tolerance asked
+                # for.
                 tolerance = self.tolerance * 10.0 ** max(0, attempt - 1)
-                # The relative part is for times and norms far from 0, which double resolves no better.
-                # LSODA's own first step at a standstill reaches for the end of time, and fails: the second attempt starts small.
+                # The relative part is for times and norms far from 0, which double resolves no better. LSODA's own
+                # first step at a standstill reaches for the end of time, and fails: the second attempt starts small.
                 end = min(limit - self._origin, 1e300)
                 first = min(end, 1e-3 / max(self._pace(), 1e-300)) if attempt else None
-                self._solver = LSODA(
+                method = BDF if self._stiff else LSODA
+                self._solver = method(
                     self._rhs, 0.0, y0, end, rtol=1e-13, atol=tolerance, jac=self._jacobian, first_step=first
                 )
             solver = self._solver
@@ -204,6 +220,10 @@ class Motion:
         if left is None:
             self.direction, self.log_norm = self._parts(solver.y, start)
             self.elapsed = limit if solver.status == "finished" else origin + solver.t
+            self._count += 1
+            if self._count % _LONG == 0 and not self._stiff and (solver.t - solver.t_old) * self.fastest() < 5.0:
+                self._stiff = True
+                self._begin()
             if np.abs(self.log_norm - start).max(initial=0.0) > 0.5 * _CLIP or solver.status == "finished":
                 self._begin()
         else:
@@ -238,7 +258,7 @@ class Motion:
         return float(squares[self.felt].sum())
 
     def fastest(self) -> float:
-        """An upper bound of the rates at which the felt neurons relax: the Frobenius norm of hess L, times the largest eta."""
+        """A bound of the rates at which the felt neurons relax: the Frobenius norm of hess L, times the largest eta."""
         rate = float(np.linalg.norm(self.hessian()))
         if not self.slowed:
             return rate
@@ -318,12 +338,20 @@ class Phase:
         self.returned: list[int] = []
 
     def follow(
-        self, kernel: Dense, *, active_time: float, loss_tol: float, rtol: float, adaptive_rate: bool, run: Run, drift: Drift
+        self,
+        kernel: Dense,
+        *,
+        active_time: float,
+        loss_tol: float,
+        rtol: float,
+        adaptive_rate: bool,
+        run: Run,
+        drift: Drift,
     ) -> None:
         """Follows the flow to equilibrium, to loss_tol, to active_time, or until the work is not worth it.
 
-        Equilibrium is |grad L|^2 t <= 1e-8 L: as long again would change L by less than that. A phase's first steps are so short that they would pass;
-        hence not before t exceeds the time of the fastest relaxation.
+        Equilibrium is |grad L|^2 t <= 1e-8 L: as long again would change L by less than that. A phase's first steps are
+        so short that they would pass; hence not before t exceeds the time of the fastest relaxation.
         """
         exhausted = 1e-24 * kernel.loss(np.zeros((0, kernel.n_params)))
         leading = kernel.leading()
@@ -331,9 +359,14 @@ class Phase:
         while True:
             members = self.members
             motion = Motion(
-                kernel, self.direction[members], self.log_norm[members], np.ones(len(members), dtype=bool), rtol,
-                adaptive_rate, run,
-            )  # fmt: skip
+                kernel,
+                self.direction[members],
+                self.log_norm[members],
+                np.ones(len(members), dtype=bool),
+                rtol,
+                adaptive_rate,
+                run,
+            )
             drift.begin(motion.direction, motion.log_norm)
             before, settling = self.elapsed, 1.0 / max(motion.fastest(), 1e-300)
             while True:

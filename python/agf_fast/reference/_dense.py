@@ -1,6 +1,7 @@
 """Two-layer networks on samples: f(x; theta) = sum_i a_i sigma(w_i . x), theta_i = (w_i, a_i), E the mean over samples.
 
-With z = X w^T, g = R a^T:  U = E[sigma(z) g],  grad_a U = E[sigma(z) r],  grad_w U = E[sigma'(z) g x],  and -dL/dtheta_i = grad U.
+With z = X w^T, g = R a^T:  U = E[sigma(z) g],  grad_a U = E[sigma(z) r],  grad_w U = E[sigma'(z) g x],  and
+-dL/dtheta_i = grad U.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class Dense:
         for name, array in (("X", X), ("Y", Y)):
             if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
                 got = getattr(array, "dtype", type(array).__name__)
-                raise TypeError(f"{name} is {got}, expected a NumPy array of float32 or float64; convert it with astype")
+                raise TypeError(
+                    f"{name} is {got}, expected a NumPy array of float32 or float64; convert it with astype"
+                )
             if array.ndim != 2 or 0 in array.shape:
                 raise ValueError(f"{name} has shape {array.shape}, expected two dimensions, none of them empty")
             if not np.isfinite(array).all():
@@ -76,7 +79,9 @@ class Dense:
         if activation not in NAMES:
             raise ValueError(f"activation is {activation!r}, expected one of {', '.join(NAMES)}; choose one of these")
         if activation == "power" and parameter not in (2, 3, 4, 5):
-            raise ValueError(f"parameter is {parameter!r} for 'power', expected an exponent 2, 3, 4 or 5; choose one of these")
+            raise ValueError(
+                f"parameter is {parameter!r} for 'power', expected an exponent 2, 3, 4 or 5; choose one of these"
+            )
         if not np.isfinite(parameter):
             raise ValueError(f"parameter is {parameter!r}, expected a finite number; leave it 0 where there is none")
         self.dtype = X.dtype
@@ -404,5 +409,7 @@ def _checked(array: NDArray[Any], name: str, shape: tuple[int | None, ...]) -> A
         raise TypeError(f"{name} is {got}, expected a NumPy array of float32 or float64; convert it with astype")
     if array.ndim != len(shape) or any(k is not None and k != s for k, s in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("any" if k is None else str(k) for k in shape)
-        raise ValueError(f"{name} has shape {array.shape}, expected ({wanted}); reshape it, one neuron or sample per row")
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected ({wanted}); reshape it, one neuron or sample per row"
+        )
     return array.astype(np.float64, copy=False)

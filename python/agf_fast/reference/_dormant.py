@@ -4,13 +4,14 @@ theta = e^lambda u with |u| = 1. In the neuron's own clock s, where dt = e^((2 -
 
     du/ds = P grad U(u),  P = 1 - u u^T        dlambda/ds = kappa U(u) = u . grad U(u)
 
-so neither the scale nor kappa enters the integration. Physical time t = int e^((2 - kappa) lambda) ds is kept as its logarithm,
-since t itself leaves double for kappa > 2; for kappa = 2, and with adaptive rates, t = s. Neurons are compared by log t.
+so neither the scale nor kappa enters the integration. Physical time t = int e^((2 - kappa) lambda) ds is kept as its
+logarithm, since t itself leaves double for kappa > 2; for kappa = 2, and with adaptive rates, t = s. Neurons are
+compared by log t.
 """
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,12 +20,12 @@ from scipy.integrate import DOP853
 
 from ._dense import Dense
 from ._kink import Cell
-from ._run import Run, quiet
+from ._run import Halt, Run, quiet
 
 Array = NDArray[np.float64]
 
-# A neuron this close to a stationary direction is followed in closed form from there: what the linearisation neglects is the
-# square of it.
+# A neuron this close to a stationary direction is followed in closed form from there: what the linearisation neglects
+# is the square of it.
 _CLOSE = 1e-7
 # Where a Newton step says that a stationary direction has been found: rounding of a unit vector.
 _FOUND = 1e-13
@@ -36,8 +37,21 @@ _FORGOTTEN = 36.0
 
 @dataclass(frozen=True)
 class Point:
-    """A neuron on its way: own clock s, direction u, log-norm, log of the physical time since the start of the phase, and
-    whether components of u have fallen below what a unit vector in double holds."""
+    """A neuron on its way.
+
+    Attributes
+    ----------
+    s : float
+        Its own clock.
+    u : (m,) array
+        Direction.
+    log_norm : float
+        lambda.
+    log_time : float
+        log of the physical time since the start of the phase.
+    forgotten : bool
+        Whether components of u have fallen below what a unit vector in double holds.
+    """
 
     s: float
     u: Array
@@ -63,9 +77,7 @@ class Landscape:
         Counters.
     """
 
-    def __init__(
-        self, kernel: Dense, residual: Array, floor: float, adaptive_rate: bool, run: Run
-    ) -> None:
+    def __init__(self, kernel: Dense, residual: Array, floor: float, adaptive_rate: bool, run: Run) -> None:
         self.kernel = kernel.leading()
         self.residual = residual
         self.floor = floor
@@ -79,10 +91,14 @@ class Landscape:
     def gradient(self, u: Array, cell: Cell) -> Array:
         """grad U(u), Euclidean, within the planes that u slides on."""
         self.run.evaluations += 1
-        return cell.project(cell.kernel.utility_gradient(u[None], self.residual))[0]
+        gradient: Array = cell.project(cell.kernel.utility_gradient(u[None], self.residual))[0]
+        if not np.isfinite(gradient).all():
+            # On the sphere, at a frozen residual, no smaller step would help, and SciPy would look for one for ever.
+            raise Halt("non_finite")
+        return gradient
 
     def tangent_modes(self, u: Array, gradient: Array, cell: Cell) -> tuple[Array, Array]:
-        """Eigenvalues and vectors (columns) of P (hess U) P - (u . grad U) P where u can move: on the sphere, within its planes."""
+        """Eigenvalues and vectors (columns) of P (hess U) P - (u . grad U) P on the sphere, within its planes."""
         self.run.hessians += 1
         plane = cell.planes[0]
         fixed = u[:, None]
@@ -94,7 +110,7 @@ class Landscape:
         return rates, basis @ modes
 
     def solver(self, point: Point, cell: Cell, ds: float) -> DOP853:
-        """An integrator over ds from `point` of (u, lambda, t), all clocks counted from there, t in units of e^((2 - kappa) lambda)."""
+        """An integrator over ds of (u, lambda, t), counted from `point`, t in units of e^((2 - kappa) lambda)."""
         m, power = len(point.u), self.power
 
         def field(_: float, y: Array) -> Array:
@@ -109,7 +125,8 @@ class Landscape:
     def settle(self, u: Array, gradient: Array, cell: Cell, horizon: float) -> Tail | None:
         """The stable stationary direction that u is about to reach, if it is that close to one; else None.
 
-        `horizon` is lambda's distance to the level it must reach: directions that grow too slowly to show before are no obstacle.
+        `horizon` is lambda's distance to the level it must reach: directions that grow too slowly to show before are no
+        obstacle.
         """
         tangent = gradient - (u @ gradient) * u
         size = np.linalg.norm(gradient)
@@ -171,7 +188,9 @@ class Tail:
             u = self.peak + self.modes @ (self.away * np.exp(self.rates * ds))
         log_time = np.logaddexp(origin.log_time, _log_wait(power * self.growth, ds) - power * origin.log_norm)
         forgotten = bool(self.rates.min(initial=0.0) * ds < -_FORGOTTEN)
-        return Point(origin.s + ds, u / np.linalg.norm(u), origin.log_norm + self.growth * ds, float(log_time), forgotten)
+        return Point(
+            origin.s + ds, u / np.linalg.norm(u), origin.log_norm + self.growth * ds, float(log_time), forgotten
+        )
 
 
 def _log_wait(rate: float, ds: float) -> float:
@@ -198,8 +217,8 @@ def _inverse_log_wait(rate: float, log_wait: float) -> float:
 class Course:
     """The way of one neuron through one dormant phase, until its log-norm rises to `level`.
 
-    Points of the way are kept at every accepted step; anything in between is integrated again from the point before, so that
-    positions are as accurate as the integration, not as its interpolant.
+    Points of the way are kept at every accepted step; anything in between is integrated again from the point before, so
+    that positions are as accurate as the integration, not as its interpolant.
 
     Parameters
     ----------
@@ -238,6 +257,11 @@ class Course:
             return False
         return bool(self.landscape.tangent_modes(u, gradient, cell)[0].max(initial=0.0) > self.landscape.floor)
 
+    @property
+    def end(self) -> Point:
+        """The crossing, or the last point while there is none."""
+        return self.points[-1] if self.crossing is None else self.crossing
+
     def follow(self, log_limit: float) -> None:
         """Goes on until the crossing, until it is clear that there is none, or until log t reaches `log_limit`."""
         with quiet():
@@ -262,13 +286,12 @@ class Course:
             run.steps += 1
             left = None
             if cell.kinked:
-                way = solver.dense_output()
-                left = cell.exit(lambda t: (way(t)[None, :m], lambda: landscape.residual), solver.t_old, solver.t)
+                left = cell.exit(self._inside(solver.dense_output(), m), solver.t_old, solver.t)
             if left is None:
                 point, after = self._point(origin, solver.t, solver.y), cell
             else:
                 point = self._point(origin, left, self._integrate(origin, cell, left))
-                after = copy.deepcopy(cell)
+                after = cell.copy()
                 point = replace(point, u=after.update(point.u[None], landscape.residual)[0])
             before = self.points[-1]
             self.points.append(point)
@@ -280,6 +303,9 @@ class Course:
                 return
             if landscape.power * abs(point.log_norm - origin.log_norm) > 2.0:
                 return
+
+    def _inside(self, way: Callable[[float], Array], m: int) -> Callable[[float], tuple[Array, Callable[[], Array]]]:
+        return lambda t: (way(t)[None, :m], lambda: self.landscape.residual)
 
     def _settles(self, point: Point, cell: Cell) -> bool:
         """Whether the rest of the way is known in closed form from here."""
@@ -315,20 +341,20 @@ class Course:
     def _locate(
         self, origin: Point, cell: Cell, longest: float, level: float | None = None, wait: float | None = None
     ) -> Point:
-        """The point within one step of `origin` where lambda = level, or where the time since then is `wait`: safeguarded Newton."""
+        """The point within one step of `origin` where lambda = level, or that is `wait` later: safeguarded Newton."""
         m, power = len(origin.u), self.landscape.power
         low, high, ds = 0.0, longest, 0.5 * longest if wait is None else min(wait, longest)
         for _ in range(60):
             y = self._integrate(origin, cell, ds)
-            if wait is None:
+            if level is not None:
                 u = y[:m] / np.linalg.norm(y[:m])
                 missing, slope = origin.log_norm + y[m] - level, self.landscape.gradient(u, cell) @ u
             else:
+                assert wait is not None
                 missing, slope = y[m + 1] - wait, np.exp(-power * y[m])
             low, high = (ds, high) if missing < 0.0 else (low, ds)
             step = -missing / slope if slope > 0.0 else np.inf
-            nearly = abs(step) <= 1e-14 * longest or abs(missing) <= 1e-14 * (abs(level) if wait is None else wait)
-            if nearly:
+            if abs(step) <= 1e-14 * longest or missing == 0.0:
                 break
             ds = ds + step if low < ds + step < high else 0.5 * (low + high)
         return self._point(origin, ds, y)
@@ -340,7 +366,8 @@ class Course:
         with quiet():
             while solver.status == "running":
                 solver.step()
-        return solver.y
+        y: Array = solver.y
+        return y
 
     def _point(self, origin: Point, ds: float, y: Array) -> Point:
         m = len(origin.u)

@@ -1,17 +1,19 @@
 """Flows of a kinked activation, cell by cell.
 
-Where sigma' steps at 0, the gradient steps wherever some z_s = x_s . w changes sign. Between those surfaces every formula is
-smooth with sigma(z) = slope z. On a surface the flow crosses if both sides push the same way, and slides along it if both push
-towards it (where a . r_s < 0): Filippov's solution, in which sigma'(0) takes the value that keeps z_s at 0. Since
-sigma(0) = 0 whatever that value, sliding is the gradient flow within the plane x_s . w = 0: gradients are projected
-on it, the loss still falls, k |a|^2 - |w|^2 is still conserved. It ends when the value needed leaves [sigma'(-0), sigma'(+0)].
+Where sigma' steps at 0, the gradient steps wherever some z_s = x_s . w changes sign. Between those surfaces every
+formula is smooth with sigma(z) = slope z. On a surface the flow crosses if both sides push the same way, and slides
+along it if both push towards it (where a . r_s < 0): Filippov's solution, in which sigma'(0) takes the value that keeps
+z_s at 0. Since sigma(0) = 0 whatever that value, sliding is the gradient flow within the plane x_s . w = 0: gradients
+are projected on it, the loss still falls, k |a|^2 - |w|^2 is still conserved. It ends when the value needed leaves
+[sigma'(-0), sigma'(+0)].
 
-An adaptive method run across such steps chatters. Rounding the kink off over a width w and integrating what is then stiff was
-measured at 10 to 100 times the steps: every crossing costs a descent to steps of size w and back.
+An adaptive method run across such steps chatters. Rounding the kink off over a width w and integrating what is then
+stiff was measured at 10 to 100 times the steps: every crossing costs a descent to steps of size w and back.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -22,11 +24,12 @@ from ._dense import Dense
 
 Array = NDArray[np.float64]
 
-# z_s / (|x_s| |w|) beyond its surface by this much is a crossing; decisions are taken for everything within ten times that.
+# z_s / (|x_s| |w|) beyond its surface by this much is a crossing; decisions are taken for everything within ten times
+# that.
 _BEYOND = 1e-12
 _NEAR = 10.0 * _BEYOND
-# A neuron whose w falls to this fraction of its norm ends at w = 0, in finite time, where every sample slides: what could
-# have turned w has had all the time in log |w| to do so.
+# A neuron whose w falls to this fraction of its norm ends at w = 0, in finite time, where every sample slides: what
+# could have turned w has had all the time in log |w| to do so.
 _GONE = 1e-9
 
 
@@ -61,6 +64,14 @@ class Cell:
             self._refresh()
             self.update(u, residual)
 
+    def copy(self) -> Cell:
+        """The same piece, to be updated apart."""
+        other = copy.copy(self)
+        if self.kinked:
+            other.above, other.large = self.above.copy(), self.large.copy()
+            other.contacts, other.planes = [list(contact) for contact in self.contacts], list(self.planes)
+        return other
+
     def project(self, gradient: Array) -> Array:
         """The gradient of each neuron within the planes it slides on."""
         if not any(plane is not None for plane in self.planes):
@@ -82,7 +93,7 @@ class Cell:
         return out
 
     def inside(self, u: Array, residual: Callable[[], Array]) -> float:
-        """Positive within the cell, continuous, negative beyond it: the distance to the nearest surface, or to losing a contact."""
+        """Distance to the nearest surface, or to losing a contact; continuous, negative beyond the cell."""
         if not self.kinked:
             return np.inf
         least = float(self._margins(u).min(initial=np.inf))
@@ -94,11 +105,13 @@ class Cell:
                 least = min(least, 1e-3 * float(np.minimum(share, 1.0 - share).min()))
         return least + _BEYOND
 
-    def exit(self, state: Callable[[float], tuple[Array, Callable[[], Array]]], start: float, end: float) -> float | None:
-        """The first time in (start, end] at which the way state(t) = (u, residual) leaves the cell; None if it does not.
+    def exit(
+        self, state: Callable[[float], tuple[Array, Callable[[], Array]]], start: float, end: float
+    ) -> float | None:
+        """The first time in (start, end] at which state(t) = (u, residual) leaves the cell; None if it does not.
 
-        Looked for at `end` and at a few points before it: a surface touched twice within a step is caught if it is left for a
-        quarter of the step.
+        Looked for at `end` and at a few points before it: a surface touched twice within a step is caught if it is left
+        for a quarter of the step.
         """
         if not self.kinked:
             return None
@@ -107,7 +120,9 @@ class Cell:
             if self.inside(*state(high)) < 0.0:
                 if self.inside(*state(low)) <= 0.0:
                     return float(low)
-                return float(brentq(lambda t: self.inside(*state(t)), low, high, xtol=1e-15 * (abs(high) + 1e-300), rtol=1e-15))
+                return float(
+                    brentq(lambda t: self.inside(*state(t)), low, high, xtol=1e-15 * (abs(high) + 1e-300), rtol=1e-15)
+                )
             low = high
         return None
 
@@ -162,7 +177,8 @@ class Cell:
 
     def _kick(self, i: int, s: int, u: Array, residual: Array) -> Array:
         """What grad_w U gains when sample s passes from its lower to its upper side."""
-        return (1.0 - self.low) * (residual[s] @ u[i, self.smooth.n_inputs :]) / len(self.x) * self.x[s]
+        kick: Array = (1.0 - self.low) * (residual[s] @ u[i, self.smooth.n_inputs :]) / len(self.x) * self.x[s]
+        return kick
 
     def _decide(self, i: int, s: int, u: Array, residual: Array) -> None:
         """Below, above or in contact, by the velocity of z_s on either side."""
@@ -200,7 +216,7 @@ class Cell:
         if len(contact) > 1 and np.linalg.matrix_rank(matrix) < len(contact):
             # Repeated samples share one contact: any split within bounds will do.
             return np.asarray(lsq_linear(matrix, wanted, (0.0, 1.0)).x)
-        return np.linalg.lstsq(matrix, wanted, rcond=None)[0]
+        return np.asarray(np.linalg.lstsq(matrix, wanted, rcond=None)[0], dtype=np.float64)
 
     def _span(self, i: int) -> None:
         if not self.contacts[i]:

@@ -18,7 +18,7 @@ _SLOPE_AT_ZERO = {"tanh": 1.0, "gelu": 0.5, "elu": 1.0, "silu": 0.5, "erf": 2.0 
 
 @dataclass(frozen=True)
 class Sigma:
-    """An activation by name. `parameter` is the slope of leaky_relu below 0, the exponent of power, the factor of linear."""
+    """An activation by name; `parameter` is the slope of leaky_relu below 0, the exponent of power."""
 
     name: str
     parameter: float = 0.0
@@ -75,13 +75,13 @@ class Sigma:
             case "tanh":
                 return np.tanh(z)
             case "gelu":
-                return z * ndtr(z)
+                return np.asarray(z * ndtr(z))
             case "elu":
                 return np.where(z > 0.0, z, np.expm1(np.minimum(z, 0.0)))
             case "silu":
-                return z * expit(z)
+                return np.asarray(z * expit(z))
             case _:
-                return erf(z)
+                return np.asarray(erf(z))
 
     def first(self, z: Array) -> Array:
         """sigma'(z); at a kink the value from below."""
@@ -98,15 +98,15 @@ class Sigma:
                 return self.degree * z ** (self.degree - 1)
             case "tanh":
                 # 1 - tanh^2 cancels for large |z|; 4 s (1 - s) of the logistic at 2z does not.
-                return 4.0 * expit(2.0 * z) * expit(-2.0 * z)
+                return np.asarray(4.0 * expit(2.0 * z) * expit(-2.0 * z))
             case "gelu":
-                return ndtr(z) + z * _normal(z)
+                return np.asarray(ndtr(z) + z * _normal(z))
             case "elu":
                 return np.where(z > 0.0, 1.0, np.exp(np.minimum(z, 0.0)))
             case "silu":
-                return expit(z) + z * (expit(z) * expit(-z))
+                return np.asarray(expit(z) + z * (expit(z) * expit(-z)))
             case _:
-                return 2.0 / np.sqrt(np.pi) * np.exp(-(np.clip(z, -50.0, 50.0) ** 2))
+                return np.asarray(2.0 / np.sqrt(np.pi) * np.exp(-(np.clip(z, -50.0, 50.0) ** 2)))
 
     def second(self, z: Array) -> Array:
         """sigma''(z), without the delta at a kink."""
@@ -124,11 +124,11 @@ class Sigma:
             case "elu":
                 return np.where(z > 0.0, 0.0, np.exp(np.minimum(z, 0.0)))
             case "silu":
-                return expit(z) * expit(-z) * (2.0 + z * (1.0 - 2.0 * expit(z)))
+                return np.asarray(expit(z) * expit(-z) * (2.0 + z * (1.0 - 2.0 * expit(z))))
             case _:
                 return -2.0 * np.clip(z, -50.0, 50.0) * self.first(z)
 
 
 def _normal(z: Array) -> Array:
     # Clipped where it has underflowed, so that squares of huge arguments do not overflow.
-    return np.exp(-0.5 * np.clip(z, -50.0, 50.0) ** 2) / np.sqrt(2.0 * np.pi)
+    return np.asarray(np.exp(-0.5 * np.clip(z, -50.0, 50.0) ** 2) / np.sqrt(2.0 * np.pi))

@@ -1,4 +1,4 @@
-"""The engines: Algorithm 1 of Alternating Gradient Flows (arXiv 2506.06489), and the gradient flow that it approximates."""
+"""Algorithm 1 of Alternating Gradient Flows (arXiv 2506.06489), and the gradient flow that it approximates."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._flow_jumps import flow_jumps
 from ._active import Drift, Motion, Phase
 from ._dense import Dense
 from ._dormant import Course, Landscape, Point
-from ._flow_jumps import flow_jumps
 from ._run import Halt, Run
 
 __all__ = ["alternating_gradient_flow", "gradient_flow"]
@@ -45,6 +45,8 @@ class _Network:
             self.log_eta = _mean_crossing_log(self.log_norm, self.power)
         gradients = self.kernel.leading().utility_gradient(self.direction, self.kernel.targets())
         self.floor = 1e-10 * float(np.linalg.norm(gradients, axis=1).max(initial=0.0))
+        # Data too large for their own squares, most often; solvers would not come back from there.
+        self.finite = bool(np.isfinite(self.floor) and np.isfinite(self.kernel.loss(self.rows(self.log_norm > -300.0))))
 
     def state(self) -> dict[str, Any]:
         return {
@@ -63,11 +65,11 @@ class _Network:
         self.scaled_time += _exp(log_wait - self.log_eta)
 
     def rows(self, who: NDArray[Any]) -> Array:
-        return np.exp(self.log_norm[who])[:, None] * self.direction[who]
+        return np.asarray(np.exp(self.log_norm[who])[:, None] * self.direction[who])
 
 
 def _mean_crossing_log(log_norm: Array, power: float) -> float:
-    """log E[c_i], c_i = -lambda_i, or (e^(-power lambda_i) - 1)/power for power = kappa - 2 > 0; over neurons below norm 1."""
+    """log E[c_i] over neurons below norm 1; c_i = -lambda_i, or (e^(-power lambda_i) - 1)/power for power > 0."""
     distance = -log_norm[log_norm < 0.0]
     if distance.size == 0:
         return 0.0
@@ -81,6 +83,8 @@ def _learns_nothing(kernel: Dense) -> bool:
     return not kernel.targets().any()
 
 
+# Overflow and underflow are looked at where they matter: a trial step may be anything.
+@np.errstate(all="ignore")
 def alternating_gradient_flow(
     kernel: Dense,
     start: dict[str, Any],
@@ -101,8 +105,8 @@ def alternating_gradient_flow(
     kernel : Dense
         The problem.
     start : dict
-        direction (H, m), log_norm (H,), active (H,), time, scaled_time, log_eta (NaN: taken from log_norm), phase_elapsed (flow
-        time already spent in the present active phase, inf once it is complete).
+        direction (H, m), log_norm (H,), active (H,), time, scaled_time, log_eta (NaN: taken from log_norm),
+        phase_elapsed (flow time already spent in the present active phase, inf once it is complete).
     max_jumps : int, default -1
         Stop after so many events; -1 for no limit.
     loss_tol : float, default 0
@@ -129,8 +133,8 @@ def alternating_gradient_flow(
     --------
     >>> import numpy as np
     >>> from agf_fast.reference import Dense, alternating_gradient_flow
-    >>> start = {"direction": np.array([[0.6, 0.8]]), "log_norm": np.array([-9.0]), "active": np.array([False]), "time": 0.0,
-    ...          "scaled_time": 0.0, "log_eta": np.nan, "phase_elapsed": 0.0}
+    >>> start = {"direction": np.array([[0.6, 0.8]]), "log_norm": np.array([-9.0]), "active": np.array([False]),
+    ...          "time": 0.0, "scaled_time": 0.0, "log_eta": np.nan, "phase_elapsed": 0.0}
     >>> one = np.ones((1, 1))
     >>> result = alternating_gradient_flow(Dense(one, one, "identity"), start, loss_tol=1e-8)
     >>> result["status"], len(result["jumps"])
@@ -139,10 +143,14 @@ def alternating_gradient_flow(
     run = Run(max_seconds)
     network = _Network(kernel, start, adaptive_rate)
     drift = Drift(network.kernel)
-    phase_options = {
-        "active_time": active_time, "loss_tol": loss_tol, "rtol": rtol, "adaptive_rate": adaptive_rate, "run": run,
+    phase_options: dict[str, Any] = {
+        "active_time": active_time,
+        "loss_tol": loss_tol,
+        "rtol": rtol,
+        "adaptive_rate": adaptive_rate,
+        "run": run,
         "drift": drift,
-    }  # fmt: skip
+    }
     first_loss = network.kernel.loss(network.rows(network.active))
     record = [(network.time, network.scaled_time, first_loss)]
     jumps: list[dict[str, Any]] = []
@@ -170,7 +178,9 @@ def alternating_gradient_flow(
     pending: dict[str, Any] | None = None
     status = ""
     try:
-        if _learns_nothing(network.kernel):
+        if not network.finite:
+            status = "non_finite"
+        elif _learns_nothing(network.kernel):
             status = "nothing_to_learn"
         elif network.active.any() and np.isfinite(network.phase_elapsed):
             active_phase()
@@ -194,9 +204,15 @@ def alternating_gradient_flow(
             instant = 0 if waited else instant + 1
             network.phase_elapsed = 0.0
             pending = {
-                "time": network.time, "scaled_time": network.scaled_time, "neuron": winner, "utility": utility,
-                "direction": direction, "alignment": alignment, "loss_before": loss, "activated": activated,
-            }  # fmt: skip
+                "time": network.time,
+                "scaled_time": network.scaled_time,
+                "neuron": winner,
+                "utility": utility,
+                "direction": direction,
+                "alignment": alignment,
+                "loss_before": loss,
+                "activated": activated,
+            }
             phase = active_phase()
             jumps.append(_finish_jump(pending, phase, network))
             pending = None
@@ -210,6 +226,8 @@ def alternating_gradient_flow(
                 status = "work_limit"
     except Halt as halt:
         status = halt.status
+    except np.linalg.LinAlgError:
+        status = "non_finite"
     except KeyboardInterrupt:
         status = "interrupted"
     if pending is not None:
@@ -223,10 +241,19 @@ def alternating_gradient_flow(
     with np.errstate(invalid="ignore"):
         since = np.diff(times, prepend=times[0])
     return {
-        "jumps": jumps, "time": times, "scaled_time": scaled, "loss": losses, "elapsed": np.nan_to_num(since, posinf=np.inf),
-        "states": [jump["state"] for jump in jumps], "state": network.state(), "status": status, "log_eta": network.log_eta,
-        "conserved_drift": drift.largest, "notes": sorted(run.notes), "stats": run.stats(),
-    }  # fmt: skip
+        "jumps": jumps,
+        "time": times,
+        "scaled_time": scaled,
+        "loss": losses,
+        "elapsed": np.nan_to_num(since, posinf=np.inf),
+        "states": [jump["state"] for jump in jumps],
+        "state": network.state(),
+        "status": status,
+        "log_eta": network.log_eta,
+        "conserved_drift": drift.largest,
+        "notes": sorted(run.notes),
+        "stats": run.stats(),
+    }
 
 
 def _finish_jump(pending: dict[str, Any], phase: Phase, network: _Network) -> dict[str, Any]:
@@ -246,13 +273,11 @@ def _dormant_phase(
 ) -> tuple[int, tuple[int, ...], float, Array, float, bool] | None:
     """Takes all dormant neurons to the first activation; None if none of them can ever activate.
 
-    `sensitive` marks neurons whose direction has lost components to rounding; if such a neuron now stands at a saddle, what
-    it lost decides where it goes.
+    `sensitive` marks neurons whose direction has lost components to rounding; if such a neuron now stands at a saddle,
+    what it lost decides where it goes.
     """
     dormant = np.flatnonzero(~network.active)
-    courses = {
-        int(i): Course(landscape, network.direction[i], float(network.log_norm[i])) for i in dormant
-    }
+    courses = {int(i): Course(landscape, network.direction[i], float(network.log_norm[i])) for i in dormant}
     for i, course in courses.items():
         if sensitive[i] and course.at_saddle():
             landscape.run.notes.add("direction_unresolved")
@@ -264,15 +289,17 @@ def _dormant_phase(
     near = _nearness(first)
     winners = [i for i, course in courses.items() if course.crossing_time <= first + near]
     winner = min(winners, key=lambda i: (courses[i].crossing_time, i))
-    crossing = courses[winner].crossing
-    assert crossing is not None
+    crossing = courses[winner].end
     points: dict[int, Point] = {i: course.at(first) for i, course in courses.items() if i not in winners}
     for i, point in points.items():
-        network.direction[i], network.log_norm[i] = point.u, min(point.log_norm, 0.0) if network.log_norm[i] < 0 else point.log_norm
+        network.direction[i], network.log_norm[i] = (
+            point.u,
+            min(point.log_norm, 0.0) if network.log_norm[i] < 0 else point.log_norm,
+        )
         sensitive[i] |= point.forgotten
     for i in winners:
         # Norm exactly 1, unless it was put into the dormant set above that.
-        network.direction[i], network.log_norm[i] = courses[i].crossing.u, max(0.0, network.log_norm[i])
+        network.direction[i], network.log_norm[i] = courses[i].end.u, max(0.0, network.log_norm[i])
     network.pass_time(first)
     also = [i for i, point in points.items() if point.log_norm >= -activation_window] if activation_window > 0 else []
     activated = tuple(sorted(winners + also))
@@ -297,6 +324,7 @@ def _nearness(log_time: float) -> float:
     return max(_TIE, 8 * np.finfo(np.float64).eps * abs(log_time)) if np.isfinite(log_time) else 0.0
 
 
+@np.errstate(all="ignore")
 def gradient_flow(
     kernel: Dense,
     start: dict[str, Any],
@@ -312,8 +340,9 @@ def gradient_flow(
 ) -> dict[str, Any]:
     """The gradient flow of every neuron at once, from any scale.
 
-    While the neurons that are felt stand at equilibrium, r stands still and each of the others goes its own way, exactly as
-    in a dormant phase but up to the norm at which it is felt: plateaus of any length cost the same. Otherwise all move together.
+    While the neurons that are felt stand at equilibrium, r stands still and each of the others goes its own way,
+    exactly as in a dormant phase but up to the norm at which it is felt: plateaus of any length cost the same.
+    Otherwise all move together.
 
     Parameters
     ----------
@@ -347,8 +376,8 @@ def gradient_flow(
     --------
     >>> import numpy as np
     >>> from agf_fast.reference import Dense, gradient_flow
-    >>> start = {"direction": np.array([[0.6, 0.8]]), "log_norm": np.array([-9.0]), "active": np.array([False]), "time": 0.0,
-    ...          "scaled_time": 0.0, "log_eta": np.nan, "phase_elapsed": 0.0}
+    >>> start = {"direction": np.array([[0.6, 0.8]]), "log_norm": np.array([-9.0]), "active": np.array([False]),
+    ...          "time": 0.0, "scaled_time": 0.0, "log_eta": np.nan, "phase_elapsed": 0.0}
     >>> one = np.ones((1, 1))
     >>> result = gradient_flow(Dense(one, one, "identity"), start, 40.0, save_at=np.array([0.0, 40.0]))
     >>> result["status"], result["loss"].round(6).tolist()
@@ -362,9 +391,18 @@ class _Flow:
     """A gradient flow under way: the network, what was recorded of it, and what is still to be saved."""
 
     def __init__(
-        self, kernel: Dense, start: dict[str, Any], t_end: float, clock: str, save_at: Array | None, loss_tol: float,
-        rtol: float, max_seconds: float, observer: Observer | None, adaptive_rate: bool,
-    ) -> None:  # fmt: skip
+        self,
+        kernel: Dense,
+        start: dict[str, Any],
+        t_end: float,
+        clock: str,
+        save_at: Array | None,
+        loss_tol: float,
+        rtol: float,
+        max_seconds: float,
+        observer: Observer | None,
+        adaptive_rate: bool,
+    ) -> None:
         self.network = _Network(kernel, start, adaptive_rate)
         self.kernel = self.network.kernel
         self.run = Run(max_seconds)
@@ -387,13 +425,17 @@ class _Flow:
         network = self.network
         self.drift.begin(network.direction, network.log_norm)
         try:
-            if _learns_nothing(self.kernel) and not self._felt(self.kernel.targets()).any():
+            if not network.finite:
+                status = "non_finite"
+            elif _learns_nothing(self.kernel) and not self._felt(self.kernel.targets()).any():
                 status = "nothing_to_learn"
             self._record(network.direction, network.log_norm, network.time, network.scaled_time, self.elapsed)
             while not status:
                 status = self._next()
         except Halt as halt:
             status = halt.status
+        except np.linalg.LinAlgError:
+            status = "non_finite"
         except KeyboardInterrupt:
             status = "interrupted"
         network.active = network.log_norm >= 0.0
@@ -403,15 +445,31 @@ class _Flow:
         saved = np.array(self.saved).reshape(-1, 4)
         record = np.array(self.dense)
         blank = {
-            "neuron": -1, "utility": np.nan, "direction": np.empty(0), "alignment": np.nan, "activated": (), "returned": (),
-            "converged": False, "gradient_norm": np.nan, "active_time": np.nan, "state": None,
-        }  # fmt: skip
+            "neuron": -1,
+            "utility": np.nan,
+            "direction": np.empty(0),
+            "alignment": np.nan,
+            "activated": (),
+            "returned": (),
+            "converged": False,
+            "gradient_norm": np.nan,
+            "active_time": np.nan,
+            "state": None,
+        }
         return {
             "jumps": [{**drop, **blank} for drop in flow_jumps(*record.T)],
-            "time": saved[:, 0], "scaled_time": saved[:, 1], "loss": saved[:, 2], "elapsed": saved[:, 3],
-            "states": self.states, "state": network.state(), "status": status, "log_eta": network.log_eta,
-            "conserved_drift": self.drift.largest, "notes": sorted(self.run.notes), "stats": self.run.stats(),
-        }  # fmt: skip
+            "time": saved[:, 0],
+            "scaled_time": saved[:, 1],
+            "loss": saved[:, 2],
+            "elapsed": saved[:, 3],
+            "states": self.states,
+            "state": network.state(),
+            "status": status,
+            "log_eta": network.log_eta,
+            "conserved_drift": self.drift.largest,
+            "notes": sorted(self.run.notes),
+            "stats": self.run.stats(),
+        }
 
     def _next(self) -> str:
         """The next plateau or the next stretch of joint motion; returns a status once the run is over."""
@@ -465,15 +523,14 @@ class _Flow:
 
     def _motion(self, felt: NDArray[np.bool_]) -> Motion:
         network = self.network
-        return Motion(
-            self.kernel, network.direction, network.log_norm, felt, self.rtol, self.adaptive_rate, self.run
-        )
+        return Motion(self.kernel, network.direction, network.log_norm, felt, self.rtol, self.adaptive_rate, self.run)
 
     def _still(self, motion: Motion, began: float) -> bool:
-        """Whether r stands still: while the time since it moved fastest doubled, it moved by less than a tenth of rtol.
+        """Whether r stands still: while the time since it moved fastest doubled, it moved by less than rtol.
 
-        For relaxations, exponential or not, that bounds what is left of them. Below the integration's own noise nothing can be
-        said; neurons that are felt but have not made themselves a place yet, and saddles, are still on their way.
+        For relaxations, exponential or not, that bounds what is left of them. Below the integration's own noise nothing
+        can be said; neurons that are felt but have not made themselves a place yet, and saddles, are still on their
+        way.
         """
         residual = motion.residual()
         size = np.sqrt(np.mean(np.sum(residual**2, axis=1)))
@@ -494,7 +551,7 @@ class _Flow:
         self.seen = fastest, peak, now, residual
         share = self.kernel.contribution(rows)
         moved = np.sqrt(np.mean(np.sum((residual - before) ** 2, axis=1)))
-        if (share < 1e-6 * size).any() or moved > max(0.1 * self.rtol * size, 4.0 * motion.tolerance * share.sum()):
+        if (share < 1e-6 * size).any() or moved > max(self.rtol * size, 10.0 * motion.tolerance * share.sum()):
             return False
         curvatures = np.linalg.eigvalsh(motion.hessian())
         return bool(curvatures[0] >= -1e-9 * curvatures[-1])
@@ -556,7 +613,8 @@ class _Flow:
         landscape = Landscape(self.kernel, residual, network.floor, self.adaptive_rate, self.run)
         limit = self._log_until(self.t_end)
         courses = {
-            int(i): Course(landscape, network.direction[i], float(network.log_norm[i]), level) for i in np.flatnonzero(~felt)
+            int(i): Course(landscape, network.direction[i], float(network.log_norm[i]), level)
+            for i in np.flatnonzero(~felt)
         }
         for course in courses.values():
             course.follow(limit)
@@ -568,7 +626,7 @@ class _Flow:
         def at(log_wait: float) -> tuple[Array, Array]:
             u, log_norm = network.direction.copy(), network.log_norm.copy()
             for i, course in courses.items():
-                point = course.crossing if course.crossing_time <= log_wait else course.at(log_wait)
+                point = course.end if course.crossing_time <= log_wait else course.at(log_wait)
                 u[i], log_norm[i] = point.u, point.log_norm
                 if point.forgotten:
                     self.forgotten.add(i)
@@ -614,7 +672,12 @@ class _Flow:
         return loss
 
     def _save(
-        self, u: Array, log_norm: Array, began: tuple[float, float, float], wait: float, scaled_wait: float | None = None
+        self,
+        u: Array,
+        log_norm: Array,
+        began: tuple[float, float, float],
+        wait: float,
+        scaled_wait: float | None = None,
     ) -> None:
         """The next due point, `wait` after `began`."""
         assert self.due is not None
@@ -625,9 +688,14 @@ class _Flow:
         time, scaled_time = (time, moment) if self.scaled_clock else (moment, scaled_time)
         elapsed = began[2] + wait
         state = {
-            **self.network.state(), "direction": u.copy(), "log_norm": log_norm.copy(), "active": log_norm >= 0.0, "time": time,
-            "scaled_time": scaled_time, "phase_elapsed": elapsed,
-        }  # fmt: skip
+            **self.network.state(),
+            "direction": u.copy(),
+            "log_norm": log_norm.copy(),
+            "active": log_norm >= 0.0,
+            "time": time,
+            "scaled_time": scaled_time,
+            "phase_elapsed": elapsed,
+        }
         self.states.append(state)
         self._give((time, scaled_time, self._loss(u, log_norm), elapsed), state)
 
