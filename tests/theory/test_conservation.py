@@ -87,19 +87,23 @@ def test_phase_follows_the_flow(verb_backend):
         np.testing.assert_allclose(phase.state.parameters(), flow.state.parameters(), rtol=0, atol=1e-6 * scale)
 
 
-def test_conserved_drift_is_measured_not_assumed():
-    """A loose run drifts more than a tight one, and the report follows what the states show."""
+def test_conserved_drift_is_measured_not_assumed(verb_backend):
+    """The report follows what the states show; the compiled engine puts neurons back on their balance after each step,
+    so its drift is rounding at any tolerance, the readable one's is the error of its integration."""
     problem, theta = problem_for(BY_LABEL["square"], seed=4)
     start = theta / np.linalg.norm(theta, axis=1, keepdims=True)
+    rounding = 1e-14
     drifts = []
     for rtol in (1e-3, 1e-10):
-        path = agf.gradient_flow(problem, start, 5.0, rtol=rtol)
+        path = agf.gradient_flow(problem, start, 5.0, rtol=rtol, backend=verb_backend)
         end = path.state.parameters()
         shown = np.abs(conserved(2, end, 3) - conserved(2, start, 3)).max() / np.sum(end**2, axis=1).max()
         # The report is the maximum over the run and over neurons of a ratio with a denominator that is no larger.
-        assert path.conserved_drift >= 0.99 * shown
+        assert path.conserved_drift >= 0.99 * shown - rounding
         drifts.append(path.conserved_drift)
-    assert drifts[1] <= drifts[0]
+    assert drifts[1] <= drifts[0] + rounding
+    if verb_backend == "cpp":
+        assert max(drifts) <= rounding
 
 
 def test_every_activation_is_in_the_table():
