@@ -180,8 +180,8 @@ class Trajectory:
         Logarithm of the scaled clock's unit.
     conserved_drift : float
         Largest drift of a neuron's conserved quantity within a flow phase, relative to max_t |theta_i|^2; NaN where the
-        activation conserves nothing. The compiled engine puts neurons back on their balance after each step (a rescaling
-        of w against a that changes no output), so there it is rounding.
+        activation conserves nothing. The compiled engine puts neurons back on their balance after each step (a
+        rescaling of w against a that changes no output), so there it is rounding.
     notes : tuple of str
         Reservations about the result. "direction_unresolved": a neuron left an unstable direction along components
         below the rounding of a double, so the time of its jump is not known. "active_phase_work_limit": an active phase
