@@ -107,7 +107,8 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   // What ends the phase or changes its members, as ln(quantity / threshold): below 0, it has happened.
   auto events = [&](const std::vector<double>& theta, const std::vector<double>& gradient, double loss, double elapsed,
                     std::vector<char>* leaving) {
-    double first = std::log(loss / options.loss_tol);
+    // A thousandth below, so that the tolerance is met whatever the error of the landing.
+    double first = std::log(loss / (0.999 * options.loss_tol));
     const double left = dot(theta.size(), gradient.data(), gradient.data()) * (elapsed + onset);
     first = std::min(first, std::max(std::log(left / (rest * loss)), growing(theta, gradient, elapsed)));
     for (std::size_t k = 0; k < members.size(); ++k) {

@@ -115,8 +115,7 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
         path.status = control.stop;
         break;
       }
-      // The active phase stops on the tolerance itself; here its last bits may fall on either side.
-      if (loss <= options.loss_tol * (1 + 1e-6)) {
+      if (loss <= options.loss_tol) {
         path.status = Status::loss_tol;
         break;
       }
