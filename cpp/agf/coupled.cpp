@@ -16,11 +16,8 @@ constexpr std::size_t most_dense = 2500;
 // An implicit step that costs up to this many explicit ones is taken from the start.
 constexpr double cheap = 8;
 // Explicit work worth this many implicit steps, done or foreseen, makes the run change over.
-constexpr double patience = 300;
+constexpr double patience = 120;
 constexpr int most_rejections = 200;
-// The explicit method is stable to h times rate of 3.3; so many steps near that are no accident.
-constexpr double stability_limit = 2.5;
-constexpr int enough_stiff_steps = 8;
 
 }  // namespace
 
@@ -51,7 +48,6 @@ void Coupled::reset(std::vector<double> theta, std::vector<Dormant> faint) {
   accuracy_ = accuracy(options_.rtol, problem_, false);
   rejected_ = false;
   spent_ = 0;
-  stiff_steps_ = 0;
   h_ = 0;
   // Without symmetry (adaptive rates) there is no matrix-free solver here: such runs stay explicit.
   if (implicit_cost() <= cheap * explicit_cost() && (dense_ || !options_.adaptive_rate)) go_implicit();
@@ -303,13 +299,14 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
   for (int attempt = 0; attempt < most_rejections; ++attempt) {
     if (control_.poll()) return Step::stopped;
     if (!implicit_ && (dense_ || !options_.adaptive_rate)) {
-      // A forecast from the present step holds only while stability, not accuracy, keeps it short.
-      const bool stiff = stiff_steps_ >= enough_stiff_steps && std::isfinite(horizon);
-      const double ahead = stiff ? explicit_cost() * horizon / h_ : 0;
+      const double ahead = std::isfinite(horizon) ? explicit_cost() * horizon / h_ : 0;
       if (std::max(spent_, ahead) > patience * implicit_cost()) {
-        go_implicit();
-        evaluate(false);
-        continue;
+        // Early steps are small for reasons of their own; a forecast from them is worth nothing.
+        if (spent_ > 20 * explicit_cost()) {
+          go_implicit();
+          evaluate(false);
+          continue;
+        }
       }
     }
     const double h = std::min(h_, limit);
@@ -326,7 +323,6 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
     } else {
       explicit_step(*this, one_system, &h, y_.data(), f_.data(), trial_);
       spent_ += explicit_cost();
-      stiff_steps_ = trial_.stiffness > stability_limit ? stiff_steps_ + 1 : std::max(0, stiff_steps_ - 1);
     }
     if (trial_.solved) error = this->error();
     if (error <= 1) {

@@ -66,7 +66,6 @@ class Coupled final : public Field {
   double kappa_;
   Accuracy accuracy_{};
   bool implicit_ = false, dense_ = true, stale_ = true, rejected_ = false;
-  int stiff_steps_ = 0;
   double h_ = 0, last_ = 0, spent_ = 0, loss_ = 0, trial_loss_ = 0, shift_ = 0;
   std::vector<double> theta_, gradient_, f_, y_, before_;
   std::vector<Dormant> faint_, before_faint_;

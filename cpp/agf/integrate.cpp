@@ -53,12 +53,6 @@ void explicit_step(Field& field, const std::vector<int>& which, const double* h,
     field.rhs(which, point, trial.stage[i].data());
   }
   trial.f1 = trial.stage[M::stages - 1];
-  double rise = 0, run = 0;
-  for (std::size_t e = 0; e < count * size; ++e) {
-    rise += std::pow(trial.f1[e] - trial.stage[M::stages - 2][e], 2);
-    run += std::pow(trial.y1[e] - trial.work[e], 2);
-  }
-  trial.stiffness = run > 0 ? h[0] * std::sqrt(rise / run) : 0;
   for (std::size_t k = 0; k < count; ++k)
     for (std::size_t e = k * size; e < (k + 1) * size; ++e) {
       double error = 0, dense = 0;

@@ -24,8 +24,7 @@ struct Trial {
   std::vector<double> y1, error, f1, dense[3];
   std::vector<double> stage[8], work;
   bool solved = true;
-  bool has_f1 = false;   // f1 = F(y1) came for free
-  double stiffness = 0;  // explicit methods: h times the largest rate seen between the last two stages
+  bool has_f1 = false;  // f1 = F(y1) came for free
 
   double at(std::size_t row, std::size_t column, std::size_t size, const double* y0, double s) const {
     const std::size_t i = row * size + column;
