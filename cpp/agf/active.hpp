@@ -29,8 +29,7 @@ struct ActiveOutcome {
 // What a converged phase leaves of the residual's error, relative to the residual.
 double residual_error(const Problem& problem);
 
-// `active`: the neurons' numbers. Updates state (direction, log-norm, active flags) and leaves the residual in
-// `residual`.
+// Moves the active neurons of `state` and takes those that fall dormant out of the active set.
 ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats, Drift& drift,
                        const ActiveOptions& options, State& state);
 
