@@ -9,6 +9,7 @@
 #include "backend.hpp"
 #include "dormant.hpp"
 #include "integrate.hpp"
+#include "multistep.hpp"
 #include "problem.hpp"
 #include "trajectory.hpp"
 
@@ -26,6 +27,10 @@ class Coupled final : public Field {
 
   // theta (count, params) of the coupled neurons; the faint ones as they are. Chooses the method anew.
   void reset(std::vector<double> theta, std::vector<Dormant> faint);
+
+  // Coupled neurons that have faded and faint ones that have appeared change places, with their history. Afterwards the
+  // coupled are those that stay, then those that appear; the faint are those that fade, then those that stay.
+  void regroup(const std::vector<int>& fading, const std::vector<int>& appearing);
 
   enum class Step { accepted, stopped, failed };
   // One accepted step of at most `limit` (repeats rejected ones); `moved` gets its length. `horizon`: how far the
@@ -65,17 +70,24 @@ class Coupled final : public Field {
   std::size_t m_;
   double kappa_;
   Accuracy accuracy_{};
-  bool implicit_ = false, dense_ = true, stale_ = true, rejected_ = false;
-  double h_ = 0, last_ = 0, spent_ = 0, loss_ = 0, trial_loss_ = 0, shift_ = 0;
+  bool implicit_ = false, dense_ = true, rejected_ = false;
+  double h_ = 0, last_ = 0, spent_ = 0, loss_ = 0, trial_loss_ = 0;
   std::vector<double> theta_, gradient_, f_, y_, before_;
   std::vector<Dormant> faint_, before_faint_;
-  std::vector<double> faint_gradient_;
-  std::unique_ptr<Signal> signal_, trial_signal_, tangent_signal_;
+  std::vector<double> faint_gradient_, trial_slopes_;
+  std::unique_ptr<Signal> signal_, trial_signal_, tangent_signal_, linear_signal_;
   double scale_;  // L of no neurons at all
   // What the flow conserves, per coupled neuron; empty where it conserves nothing.
   std::vector<double> balance_, balance_scale_;
   Trial trial_;
-  // Linear algebra of the implicit step.
+  // The multistep method: now, before the last step, and at its end in the coordinates of its beginning.
+  Differences history_, before_history_, dense_history_;
+  std::vector<double> predicted_, psi_, correction_, change_;
+  // Linear algebra of the implicit step: the point of the Jacobian, its parts, and the factors of shift I - J.
+  bool stale_ = true, linear_at_start_ = false;
+  int age_ = 0, eager_ = 0;
+  double debt_ = 0, shift_ = 0, tolerance_ = 0, noise_ = 0;
+  std::vector<double> linear_theta_, linear_points_, linear_rates_, linear_faint_;
   std::vector<double> hessian_, factor_, faint_hessian_, faint_factor_, faint_coupling_, faint_border_, faint_schur_;
   std::vector<int> pivots_;
   std::vector<double> ramp_, faint_ramp_, points_, slopes_;
@@ -85,12 +97,21 @@ class Coupled final : public Field {
   Shape faint_shape() const;
   void field(const double* y, const Signal& residual, double* f);
   void evaluate(bool residual_known);
-  void linearize();
-  bool factor(double h);
+  void carry();
+  void take_gradient();
+  void linearize(const double* y, const double* f, const Signal& residual, const double* slopes);
+  bool factor(double shift);
   bool krylov(double* b);
-  double error() const;
+  double scaled(const std::vector<double>& error) const;
+  bool attempt_one_step(double h, double& error);
+  bool attempt_multistep(double& error);
+  void choose_order(double error, int& order, double& factor) const;
+  void accept(double error, bool multistep);
+  void begin_history();
+  void move_history();
   double explicit_cost() const;
   double implicit_cost() const;
+  double jacobian_cost() const;
   void go_implicit();
   Step try_advance(double limit, double horizon, double& moved);
   double faint_rate(double log_norm) const;

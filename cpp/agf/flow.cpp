@@ -173,6 +173,10 @@ class Run {
     const double hint = coupled_flow_.step_hint();
     coupled_flow_.reset(std::move(theta), std::move(faint));
     coupled_flow_.set_step_hint(hint);
+    begin_group();
+  }
+
+  void begin_group() {
     drift_.begin(coupled_flow_.theta());
     double rate = 0;
     for (std::size_t k = 0; k < coupled_.size(); ++k) rate = std::max(rate, relative_rate(k));
@@ -309,25 +313,23 @@ class Run {
       if (done_) return;
     }
 
-    bool changed = false;
+    std::vector<int> fading, appearing, coupled, faint;
     const std::size_t m = state_.params;
-    std::vector<int> coupled, faint;
     for (std::size_t k = 0; k < coupled_.size(); ++k) {
       const bool fades = std::log(norm(m, &coupled_flow_.theta()[k * m])) < level_ - 2;
+      if (fades) fading.push_back(index(k));
       (fades ? faint : coupled).push_back(coupled_[k]);
-      changed = changed || fades;
     }
     for (std::size_t j = 0; j < faint_.size(); ++j) {
       const bool appears = coupled_flow_.faint()[j].log_norm >= level_;
+      if (appears) appearing.push_back(index(j));
       (appears ? coupled : faint).push_back(faint_[j]);
-      changed = changed || appears;
     }
-    if (changed) {
-      gather();
-      coupled_ = coupled;
-      faint_ = faint;
-      regroup();
-    }
+    if (fading.empty() && appearing.empty()) return;
+    coupled_flow_.regroup(fading, appearing);
+    coupled_ = coupled;
+    faint_ = faint;
+    begin_group();
   }
 
   void save_between(const State& before, double from, double moved, double unit, double elapsed_before) {
