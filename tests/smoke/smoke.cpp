@@ -1,6 +1,6 @@
 // The core and its CPU without Python, small enough for the sanitizers: leaves against differences, same bits for any
-// number of threads, both verbs on a kinked and a smooth problem, one problem shared by two threads, and a run that is
-// stopped from outside.
+// number of threads, the multistep formulas, both verbs on a kinked and a smooth problem, one problem shared by two
+// threads, and a run that is stopped from outside.
 #include <atomic>
 #include <cmath>
 #include <cstddef>
@@ -14,6 +14,7 @@
 #include "agf/alternate.hpp"
 #include "agf/backend.hpp"
 #include "agf/flow.hpp"
+#include "agf/multistep.hpp"
 #include "agf/problem.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/blas.hpp"
@@ -235,6 +236,45 @@ void verbs(const agf::Problem& problem) {
           flow.points[k].time > flow.points[k - 1].time);
 }
 
+// y' = -y by the multistep formulas: the error falls with the power of the step that the order promises, through a
+// change of step and of order on the way; polynomials of the order are carried without error.
+void multistep() {
+  for (int order = 1; order <= agf::Differences::most; ++order) {
+    double error[2];
+    for (int fine = 0; fine < 2; ++fine) {
+      const double step = fine == 0 ? 0.04 : 0.02;
+      const int steps = fine == 0 ? 20 : 40;
+      agf::Differences history;
+      std::vector<std::vector<double>> points(static_cast<std::size_t>(order) + 1);
+      for (int j = 0; j <= order; ++j) points[static_cast<std::size_t>(j)] = {std::exp(j * step)};
+      history.start(order, step, points);
+      std::vector<double> predicted, psi;
+      for (int i = 0; i < steps; ++i) {
+        history.predict(predicted, psi);
+        // -(p + d) = shift (psi + d)
+        history.accept({-(predicted[0] + history.shift() * psi[0]) / (1 + history.shift())});
+      }
+      error[fine] = std::abs(history.row(0)[0] / std::exp(-steps * step) - 1);
+      std::vector<double> between;
+      history.at(0.5, between);
+      CHECK(std::abs(between[0] / std::exp(-(steps - 0.5) * step) - 1) < 4 * (error[fine] + std::pow(step, order + 1)));
+    }
+    const double slope = std::log2(error[0] / error[1]);
+    CHECK(std::abs(slope - order) < 0.35);
+
+    auto polynomial = [order](double t) { return std::pow(1 + t, order); };
+    agf::Differences history;
+    std::vector<std::vector<double>> points(static_cast<std::size_t>(order) + 1);
+    for (int j = 0; j <= order; ++j) points[static_cast<std::size_t>(j)] = {polynomial(-0.1 * j)};
+    history.start(order, 0.1, points);
+    history.change(order, 0.37);
+    double values[agf::Differences::most + 2];
+    for (int j = 0; j <= order; ++j) values[j] = history.row(j)[0];
+    agf::Differences::involution(order + 1, values);
+    for (int j = 0; j <= order; ++j) CHECK(std::abs(values[j] - polynomial(-0.037 * j)) < 1e-13);
+  }
+}
+
 void shared(const agf::Problem& problem) {
   agf::cpu::pool::set_threads(2);
   const auto alone = alternate(problem, -5, 51), other_alone = alternate(problem, -6, 52);
@@ -276,6 +316,7 @@ int main() {
   differences(*single, 1.2e-7);
   linear_algebra();
   same_bits();
+  multistep();
   verbs(*relu);
   verbs(*square);
   shared(*relu);
