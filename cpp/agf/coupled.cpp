@@ -19,8 +19,9 @@ constexpr double cheap = 8;
 constexpr double patience = 120;
 constexpr int most_rejections = 200;
 // Where slow neurons follow a valley so stiff that rounding, not the flow, moves them by more than the tolerance, the
-// tolerance is this many times what rounding does in a step.
-constexpr double noise_margin = 30, roughest = 1e-6;
+// tolerance is this many times what rounding does in a step, up to a bound: the larger of two, since rounding to float
+// is coarser.
+constexpr double noise_margin = 30, roughest = 1e-6, most_roundings = 1e4;
 
 }  // namespace
 
@@ -366,7 +367,8 @@ bool Coupled::attempt_one_step(double h, double& error) {
 // Newton's iteration with a Jacobian that is kept for as long as that is cheaper; then with one made at the prediction.
 // The last evaluation is at y1 itself: it proves convergence, and the next step begins with it.
 bool Coupled::attempt_multistep(double& error) {
-  tolerance_ = std::max(accuracy_.local, std::min(noise_margin * noise_ / history_.shift(), roughest));
+  const double most_noise = std::max(roughest, most_roundings * problem_.epsilon());
+  tolerance_ = std::max(accuracy_.local, std::min(noise_margin * noise_ / history_.shift(), most_noise));
   constexpr int most_iterations = 6;
   constexpr double divergence = 0.5;
   constexpr double tolerance = 0.05;  // of the local one: of what a step may be off, what Newton's iteration may add
@@ -400,7 +402,7 @@ bool Coupled::attempt_multistep(double& error) {
         const bool stalled = size > divergence * before;
         // With an old Jacobian slow convergence says nothing about rounding; with a new one it does: no iteration gets
         // closer.
-        if (stalled && !(fresh && iteration > 1 && size < 2 * before && size * tolerance_ < roughest)) break;
+        if (stalled && !(fresh && iteration > 1 && size < 2 * before && size * tolerance_ < most_noise)) break;
         if (stalled) noise_ = std::max(noise_, size * tolerance_ * shift);
         if (stalled && size > 0.3) break;
       }
@@ -498,9 +500,11 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
     }
     // The flow descends: a rise beyond rounding is an error that the estimate missed.
     if (error <= 1) {
+      // r = y - f is rounded by eps (|y| + |f|) at each sample, and L = 1/2 E|r|^2 by sqrt(L E|y|^2) times that.
+      const double loss_scale = std::max({loss_, 1e-3 * scale_, std::sqrt(loss_ * scale_)});
       if (!std::isfinite(trial_loss_))
         error = infinity;
-      else if (trial_loss_ > loss_ + evaluation_noise * (loss_ + 1e-3 * scale_) && attempt < 40)
+      else if (trial_loss_ > loss_ + evaluation_noise * loss_scale && attempt < 40)
         error = 32;
     }
     if (!(error <= 1)) {

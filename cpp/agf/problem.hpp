@@ -76,6 +76,9 @@ class Problem {
   // orthonormal map (d, k) row-major and returns a problem on inputs [X basis, 0], whose last, empty input carries the
   // norm of what is left of w outside the span. Null where nothing is gained.
   virtual std::unique_ptr<Problem> reduced(std::vector<double>& basis) const = 0;
+
+  // The same problem with its data in double; null where they are double already.
+  virtual std::unique_ptr<Problem> in_double() const = 0;
 };
 
 }  // namespace agf

@@ -188,6 +188,16 @@ class Session {
   SignalWatch watch_;
 };
 
+// The problem a run of so many neurons works on. Rounding to float stops a stiff integrator in its valleys, and where
+// one evaluation takes about a millisecond or less there is little that float could save: such runs are in double
+// inside, whatever the scalar type of the data.
+std::shared_ptr<const Problem> working_problem(const DenseKernel& kernel, std::size_t count) {
+  constexpr double small = 1e8;
+  if (kernel.problem->evaluation_flops(count) > small) return kernel.problem;
+  std::shared_ptr<const Problem> twin = kernel.problem->in_double();
+  return twin ? twin : kernel.problem;
+}
+
 template <typename Body>
 py::dict run(Session& session, Body&& body) {
   Trajectory path;
@@ -204,20 +214,20 @@ py::dict run(Session& session, Body&& body) {
 py::dict run_alternating(const DenseKernel& kernel, const py::dict& start, int max_jumps, double loss_tol,
                          double activation_window, bool adaptive_rate, double active_time, double rtol,
                          double max_seconds, const py::object& observer) {
-  const Problem& problem = *kernel.problem;
-  const State state = state_from(start, problem.params());
+  const State state = state_from(start, kernel.problem->params());
+  const std::shared_ptr<const Problem> problem = working_problem(kernel, state.count);
   Session session(max_seconds, observer);
   AlternateOptions options{max_jumps, loss_tol, activation_window, adaptive_rate, active_time, rtol, {}};
   if (session.has_observer())
     options.observer = [&](const Jump& jump) { return session.observe([&]() { return to_dict(jump); }); };
-  return run(session, [&]() { return alternate(problem, cpu::backend(), session.control, state, options); });
+  return run(session, [&]() { return alternate(*problem, cpu::backend(), session.control, state, options); });
 }
 
 py::dict run_flow(const DenseKernel& kernel, const py::dict& start, double t_end, const std::string& clock,
                   const py::object& save_at, double loss_tol, double rtol, double max_seconds,
                   const py::object& observer, bool adaptive_rate) {
-  const Problem& problem = *kernel.problem;
-  const State state = state_from(start, problem.params());
+  const State state = state_from(start, kernel.problem->params());
+  const std::shared_ptr<const Problem> problem = working_problem(kernel, state.count);
   Session session(max_seconds, observer);
   FlowOptions options;
   options.t_end = t_end;
@@ -239,7 +249,7 @@ py::dict run_flow(const DenseKernel& kernel, const py::dict& start, double t_end
         return record;
       });
     };
-  return run(session, [&]() { return gradient_flow(problem, cpu::backend(), session.control, state, options); });
+  return run(session, [&]() { return gradient_flow(*problem, cpu::backend(), session.control, state, options); });
 }
 
 }  // namespace

@@ -715,8 +715,7 @@ std::unique_ptr<Problem> DenseCpu<T>::reduced(std::vector<double>& basis) const 
   // Beyond this many inputs the factorisation takes longer than a Ctrl-C may wait, and wins little.
   constexpr std::size_t most_inputs = 256;
   if (d_ < 2 || d_ > most_inputs) return nullptr;
-  const double tolerance =
-      static_cast<double>(std::max(n_, d_)) * static_cast<double>(std::numeric_limits<T>::epsilon());
+  const double tolerance = static_cast<double>(std::max(n_, d_)) * data_epsilon_;
   std::vector<double> copy(x_.begin(), x_.end());
   basis.resize(d_ * d_);
   const std::size_t rank = blas::row_space(n_, d_, copy.data(), tolerance, basis.data());
@@ -734,6 +733,18 @@ std::unique_ptr<Problem> DenseCpu<T>::reduced(std::vector<double>& basis) const 
   }
   const std::vector<T> x(product.begin(), product.end());
   return std::make_unique<DenseCpu<T>>(x.data(), n_, inputs, y_.data(), c_, sigma_, parameter_);
+}
+
+template <typename T>
+std::unique_ptr<Problem> DenseCpu<T>::in_double() const {
+  if constexpr (std::is_same_v<T, double>) {
+    return nullptr;
+  } else {
+    const std::vector<double> x(x_.begin(), x_.end()), y(y_.begin(), y_.end());
+    auto twin = std::make_unique<DenseCpu<double>>(x.data(), n_, d_, y.data(), c_, sigma_, parameter_);
+    twin->data_epsilon_ = data_epsilon_;
+    return twin;
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------- arrays of T

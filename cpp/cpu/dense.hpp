@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -54,6 +55,7 @@ class DenseCpu final : public Problem {
   double utility_hessian_flops(std::size_t count) const override;
   double loss_hessian_flops(std::size_t count) const override;
   std::unique_ptr<Problem> reduced(std::vector<double>& basis) const override;
+  std::unique_ptr<Problem> in_double() const override;
 
   // The same leaves on arrays of T, with nothing converted: theta and v (count, m), r and dr (n, c).
   double residual(const T* theta, std::size_t count, T* r) const;
@@ -66,6 +68,9 @@ class DenseCpu final : public Problem {
   void predict(const T* theta, std::size_t count, const T* x, std::size_t rows, T* f) const;
 
  private:
+  template <typename>
+  friend class DenseCpu;
+
   // Rows of inputs; `transposed` (d, stride) is null where it is not kept.
   struct Inputs {
     const T* x;
@@ -114,6 +119,8 @@ class DenseCpu final : public Problem {
   Sigma sigma_;
   double parameter_;
   double input_scale_ = 0;
+  // Relative rounding of the data as they were given, which may be coarser than T.
+  double data_epsilon_ = static_cast<double>(std::numeric_limits<T>::epsilon());
   std::size_t stride_ = 0;
   std::vector<T> x_, transposed_, y_;
 };
