@@ -18,6 +18,8 @@ constexpr double late = 1e-5;
 // without end must have one: measured, phases that reach equilibrium take up to about 2,000 implicit steps at rtol
 // 1e-9.
 constexpr long most_late_steps = 300, most_implicit_steps = 5000, most_explicit_steps = 200000;
+// A kinked sigma is followed in far shorter steps, each across or along a kink.
+constexpr long most_kinked_steps = 200000;
 // So many steps on end that each took less than rounding off the loss: nothing is left that can be seen.
 constexpr long most_idle_steps = 30;
 // The bound below which a phase may call itself converged, however it ended.
@@ -162,8 +164,10 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     if (grown && flow.implicit() && flow.gradient_square() * (outcome.elapsed + onset) < late * flow.loss())
       ++late_steps;
     if (grown && idle_steps > most_idle_steps) break;
-    if (steps >= (flow.implicit() ? most_implicit_steps : most_explicit_steps) ||
-        (late_steps > most_late_steps && !std::isfinite(options.time))) {
+    const long most_steps = !flow.implicit()   ? most_explicit_steps
+                            : problem.kinked() ? most_kinked_steps
+                                               : most_implicit_steps;
+    if (steps >= most_steps || (late_steps > most_late_steps && !std::isfinite(options.time))) {
       outcome.exhausted = true;
       break;
     }

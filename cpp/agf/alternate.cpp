@@ -109,10 +109,16 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
         loss > options.loss_tol) {
       minimized(options.active_time - state.phase_elapsed, 0);
       loss = refresh();
+      // The clock starts on the plateau that this phase ends on.
+      path.points.back().loss = loss;
     }
     for (;;) {
       if (control.poll()) {
         path.status = control.stop;
+        break;
+      }
+      if (!std::isfinite(loss)) {
+        path.status = Status::non_finite;
         break;
       }
       if (loss <= options.loss_tol) {

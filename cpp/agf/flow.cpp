@@ -112,9 +112,9 @@ class Run {
   Drift drift_;
   std::vector<int> coupled_, faint_;  // the neurons' numbers, in the order of coupled_flow_
   double scale_ = 0, level_ = 0, start_time_ = 0;
-  double elapsed_ = 0;  // since the residual last began to move
-  double onset_ = 0;    // time scale of the fastest growth at the last regrouping
-  double elapsed_at_regroup_ = 0;
+  double elapsed_ = 0;        // since the residual last began to move
+  double onset_ = 0;          // time scale of the fastest growth at the last regrouping
+  double since_regroup_ = 0;  // on its own: elapsed_ may be inf, where a plateau is longer than any double
   long late_steps_ = 0;
   std::size_t next_ = 0;  // in save_at
   bool done_ = false;
@@ -181,7 +181,7 @@ class Run {
     double rate = 0;
     for (std::size_t k = 0; k < coupled_.size(); ++k) rate = std::max(rate, relative_rate(k));
     onset_ = rate > 0 ? 1 / rate : 0;
-    elapsed_at_regroup_ = elapsed_;
+    since_regroup_ = 0;
     late_steps_ = 0;
   }
 
@@ -214,7 +214,7 @@ class Run {
   // gained next to nothing the residual is taken to stand still, and the run says so.
   bool at_rest() {
     if (!coupled_flow_.implicit()) return false;
-    const double time = elapsed_ - elapsed_at_regroup_ + onset_;
+    const double time = since_regroup_ + onset_;
     const double left = coupled_flow_.gradient_square() * time;
     const double loss = coupled_flow_.loss();
     const double accuracy = std::max(0.1 * options_.rtol, 10 * problem_.epsilon());
@@ -303,6 +303,7 @@ class Run {
     state_.time += moved;
     state_.scaled_time += moved * std::exp(-state_.log_eta);
     elapsed_ += moved;
+    since_regroup_ += moved;
     if (moved == to_end && std::isfinite(options_.t_end))
       (options_.scaled_clock ? state_.scaled_time : state_.time) = options_.t_end;
     drift_.look(coupled_flow_.theta());

@@ -243,6 +243,62 @@ def test_float32_takes_no_more_steps(activation, scale):
     np.testing.assert_allclose(levels[1], levels[0], rtol=1e-3)
 
 
+def _curved_data():
+    """A small tanh teacher with a product term, which no few neurons fit exactly."""
+    rng = np.random.default_rng(0)
+    x, w, a = (rng.normal(size=shape) for shape in ((60, 5), (3, 5), (3, 2)))
+    y = np.tanh(0.5 * x @ w.T) @ a + 0.1 * x[:, :1] * x[:, 1:2]
+    return x, y - y.mean(axis=0)
+
+
+@pytest.mark.parametrize("activation, scale", [("leaky_relu", 1e-8), ("relu", 1e-300)])
+def test_default_tolerance_follows_kinked_phases_to_their_end(activation, scale):
+    """Long sliding phases must not be cut short at tight rtol: jump times agree with those of a looser one."""
+    problem = agf.Dense(*_curved_data(), activation=activation)
+    start = problem.initialize(6, seed=1, scale=scale)
+    loose, tight = (
+        agf.alternating_gradient_flow(problem, start, max_jumps=4, rtol=rtol, max_seconds=60) for rtol in (1e-6, None)
+    )
+    assert len(tight.jumps) == 4 and all(jump.converged for jump in tight.jumps[:3])
+    np.testing.assert_allclose([jump.time for jump in tight.jumps], [jump.time for jump in loose.jumps], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "activation, scale, times",
+    [
+        ("power", {"scale": 1e-300}, [1.0, 1.01, 1.13, 1.7, 2.5]),
+        ("square", {"log_scale": -23025.0}, [2.4, 2.5]),
+    ],
+)
+def test_saving_inside_a_plateau_longer_than_any_double(activation, scale, times):
+    """Where physical time is inf the run still goes on from a saved point, and ends where it would without one."""
+    problem = agf.Dense(*_curved_data(), activation=activation)
+    start = problem.initialize(6, seed=1, **scale)
+    keywords = {"clock": "scaled", "rtol": 1e-6, "max_seconds": 30}
+    saved = agf.gradient_flow(problem, start, 2.5, save_at=times, **keywords)
+    whole = agf.gradient_flow(problem, start, 2.5, **keywords)
+    assert saved.status == whole.status == "t_end" and len(saved.loss) == len(times)
+    np.testing.assert_allclose(saved.loss[-1], whole.loss[-1], rtol=1e-4)
+
+
+def test_start_with_active_neurons_reports_the_plateau_it_reaches():
+    problem = agf.Dense(*_curved_data(), activation="relu")
+    theta = np.random.default_rng(0).normal(size=(4, problem.n_params))
+    path = agf.alternating_gradient_flow(problem, theta, rtol=1e-6)
+    assert path.status == "all_active"
+    np.testing.assert_allclose(path.loss, [problem.loss(path.state)], rtol=1e-10)
+    assert path.loss[0] < problem.loss(theta)
+    # One neuron still asleep: the first jump begins where the phase before it ended.
+    theta[0] *= 1e-8 / np.linalg.norm(theta[0])
+    path = agf.alternating_gradient_flow(problem, theta, rtol=1e-6, max_jumps=1)
+    assert len(path.jumps) == 1 and path.jumps[0].loss_before == path.loss[0]
+
+
+def test_start_too_large_for_the_loss_is_not_finite():
+    problem = agf.Dense(*_curved_data(), activation="square")
+    assert agf.alternating_gradient_flow(problem, np.full((3, problem.n_params), 1e60)).status == "non_finite"
+
+
 def test_flow_holds_any_state():
     """10^-10000 as log_scale, and subnormal norms in an array."""
     problem = teacher()
