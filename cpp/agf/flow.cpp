@@ -18,6 +18,8 @@ constexpr long most_steps = 5'000'000;
 constexpr double slowest_growth = 1e-9;
 constexpr double late = 3e-4;
 constexpr long most_late_steps = 16;
+// Directions this close are one to rounding; this far apart they are two again.
+constexpr double merged_distance = 1e-14, separate_distance = 1e-6;
 
 // ln of the norm below which a neuron's output is out of sight: below a tenth of the accuracy asked for, relative to
 // the residual (and never below rounding, where leaving it out is exact). A sigma that is not homogeneous must also be
@@ -55,10 +57,12 @@ class Run {
       (state_.log_norm[i] >= level_ ? coupled_ : faint_).push_back(index(i));
     try {
       integrate();
-      gather();
     } catch (const Interrupted&) {
       finish(control_.stop);
     }
+    // The state as far as it had come, also where the run was broken off.
+    gather();
+    look_at_pairs();
     if (path_.points.empty()) {
       // Stopped within the first evaluation.
       auto signal = problem_.make_signal();
@@ -116,7 +120,8 @@ class Run {
   double onset_ = 0;          // time scale of the fastest growth at the last regrouping
   double since_regroup_ = 0;  // on its own: elapsed_ may be inf, where a plateau is longer than any double
   long late_steps_ = 0;
-  std::size_t next_ = 0;  // in save_at
+  std::vector<char> merged_;  // pairs that were one direction at some time
+  std::size_t next_ = 0;      // in save_at
   bool done_ = false;
 
   static int index(std::size_t i) { return static_cast<int>(i); }
@@ -131,6 +136,24 @@ class Run {
   double target() const {
     const bool saves = !options_.save_all && next_ < options_.save_at.size();
     return saves ? std::min(options_.save_at[next_], options_.t_end) : options_.t_end;
+  }
+
+  // Neurons that an attracting direction has brought together to the last bit forget what was between them: if they
+  // part again, when and how is up to rounding, and the run says so. (Exact twins stay together in an exact flow.)
+  void look_at_pairs() {
+    const std::size_t count = state_.count, m = state_.params;
+    merged_.resize(count * count);
+    for (std::size_t i = 0; i < count; ++i)
+      for (std::size_t j = 0; j < i; ++j) {
+        double square = 0;
+        for (std::size_t e = 0; e < m && square <= separate_distance * separate_distance; ++e) {
+          const double gap = state_.direction[i * m + e] - state_.direction[j * m + e];
+          square += gap * gap;
+        }
+        char& merged = merged_[i * count + j];
+        if (square <= merged_distance * merged_distance) merged = 1;
+        if (merged && square > separate_distance * separate_distance) path_.note("direction_unresolved");
+      }
   }
 
   // Writes the present parameters into state_.
@@ -255,10 +278,12 @@ class Run {
     if (outcome.end == RaceEnd::inert && !std::isfinite(goal)) return finish(Status::inert);
     const bool crossed = outcome.end == RaceEnd::crossed;
     const double log_elapsed = crossed ? outcome.log_elapsed : race_options.log_limit;
+    look_at_pairs();
     pass(state_, log_elapsed);
     elapsed_ += std::exp(log_elapsed);
     if (!crossed) (options_.scaled_clock ? state_.scaled_time : state_.time) = goal;
     scatter(coupled_flow_.theta(), faint, state_);
+    look_at_pairs();
     std::vector<int> stay;
     for (std::size_t k = 0; k < faint_.size(); ++k)
       (crossed && faint[k].log_norm >= level_ ? coupled_ : stay).push_back(faint_[k]);
@@ -327,9 +352,10 @@ class Run {
       (appears ? coupled : faint).push_back(faint_[j]);
     }
     if (fading.empty() && appearing.empty()) return;
-    coupled_flow_.regroup(fading, appearing);
+    // Before the flow's own, which may be interrupted once its members have moved.
     coupled_ = coupled;
     faint_ = faint;
+    coupled_flow_.regroup(fading, appearing);
     begin_group();
   }
 

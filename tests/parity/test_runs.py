@@ -281,6 +281,15 @@ def test_saving_inside_a_plateau_longer_than_any_double(activation, scale, times
     np.testing.assert_allclose(saved.loss[-1], whole.loss[-1], rtol=1e-4)
 
 
+def test_parting_of_merged_neurons_is_reported():
+    """At 1e-300 relu neurons reach one direction to the last bit; at 1e-8 they stay apart, and nothing is noted."""
+    problem = agf.Dense(*_curved_data(), activation="relu")
+    for scale, expected in ((1e-8, False), (1e-300, True)):
+        start = problem.initialize(6, seed=1, scale=scale)
+        path = agf.gradient_flow(problem, start, 3.0, clock="scaled", rtol=1e-5)
+        assert ("direction_unresolved" in path.notes) == expected
+
+
 def test_start_with_active_neurons_reports_the_plateau_it_reaches():
     problem = agf.Dense(*_curved_data(), activation="relu")
     theta = np.random.default_rng(0).normal(size=(4, problem.n_params))
