@@ -433,19 +433,16 @@ void Coupled::choose_order(double error, int& order, double& factor) const {
   order = k;
   factor = 1;
   if (history_.equal_steps() <= k) return;
-  auto reach = [](double scaled_error, int at) {
-    return 0.9 * std::pow(std::max(scaled_error, 1e-10), -1.0 / (at + 1));
-  };
-  factor = reach(error, k);
+  factor = step_reach(error, k);
   if (k > 1) {
-    const double lower = reach(Differences::error_constant(k - 1) * scaled(history_.row(k)), k - 1);
+    const double lower = step_reach(Differences::error_constant(k - 1) * scaled(history_.row(k)), k - 1);
     if (lower > factor) {
       order = k - 1;
       factor = lower;
     }
   }
   if (k < Differences::most) {
-    const double higher = reach(Differences::error_constant(k + 1) * scaled(history_.row(k + 2)), k + 1);
+    const double higher = step_reach(Differences::error_constant(k + 1) * scaled(history_.row(k + 2)), k + 1);
     if (higher > factor) {
       order = k + 1;
       factor = higher;
@@ -511,8 +508,7 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
       ++stats_.rejected;
       rejected_ = true;
       if (multistep) {
-        const double factor =
-            std::isfinite(error) ? std::clamp(0.9 * std::pow(error, -1.0 / (history_.order() + 1)), 0.2, 0.9) : 0.2;
+        const double factor = std::isfinite(error) ? std::clamp(step_reach(error, history_.order()), 0.2, 0.9) : 0.2;
         history_.change(history_.order(), factor);
         h_ = history_.step();
       } else {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "clock.hpp"
 #include "coupled.hpp"
@@ -120,8 +121,8 @@ class Run {
   double onset_ = 0;          // time scale of the fastest growth at the last regrouping
   double since_regroup_ = 0;  // on its own: elapsed_ may be inf, where a plateau is longer than any double
   long late_steps_ = 0;
-  std::vector<char> merged_;  // pairs that were one direction at some time
-  std::size_t next_ = 0;      // in save_at
+  std::vector<std::size_t> twin_;  // of each neuron, one that had its direction at some time; else their number
+  std::size_t next_ = 0;           // in save_at
   bool done_ = false;
 
   static int index(std::size_t i) { return static_cast<int>(i); }
@@ -142,18 +143,26 @@ class Run {
   // part again, when and how is up to rounding, and the run says so. (Exact twins stay together in an exact flow.)
   void look_at_pairs() {
     const std::size_t count = state_.count, m = state_.params;
-    merged_.resize(count * count);
+    const double* u = state_.direction.data();
+    auto distance = [&](std::size_t i, std::size_t j) {
+      double square = 0;
+      for (std::size_t e = 0; e < m; ++e) square += (u[i * m + e] - u[j * m + e]) * (u[i * m + e] - u[j * m + e]);
+      return std::sqrt(square);
+    };
+    twin_.resize(count, count);
     for (std::size_t i = 0; i < count; ++i)
-      for (std::size_t j = 0; j < i; ++j) {
-        double square = 0;
-        for (std::size_t e = 0; e < m && square <= separate_distance * separate_distance; ++e) {
-          const double gap = state_.direction[i * m + e] - state_.direction[j * m + e];
-          square += gap * gap;
-        }
-        char& merged = merged_[i * count + j];
-        if (square <= merged_distance * merged_distance) merged = 1;
-        if (merged && square > separate_distance * separate_distance) path_.note("direction_unresolved");
+      if (twin_[i] < count && distance(i, twin_[i]) > separate_distance) path_.note("direction_unresolved");
+    // Wide networks have too many pairs: those that are one direction are neighbours in the order of one component.
+    std::vector<std::size_t> order(count);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return u[i * m] < u[j * m]; });
+    for (std::size_t k = 0; k < count; ++k) {
+      const std::size_t i = order[k];
+      for (std::size_t l = k + 1; l < count && twin_[i] == count; ++l) {
+        if (u[order[l] * m] - u[i * m] > merged_distance) break;
+        if (distance(i, order[l]) <= merged_distance) twin_[i] = order[l];
       }
+    }
   }
 
   // Writes the present parameters into state_.

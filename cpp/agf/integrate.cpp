@@ -28,9 +28,11 @@ Accuracy accuracy(double rtol, const Problem& problem, bool implicit) {
   return {resolution * ramp, ramp};
 }
 
+double step_reach(double error, int order) { return 0.9 * std::pow(std::max(error, 1e-10), -1.0 / (order + 1)); }
+
 double step_factor(double error, bool after_rejection) {
   if (!std::isfinite(error)) return 0.2;
-  const double factor = 0.9 * std::pow(std::max(error, 1e-10), -0.2);
+  const double factor = step_reach(error, 4);
   return std::clamp(factor, 0.2, after_rejection ? 1.0 : 6.0);
 }
 

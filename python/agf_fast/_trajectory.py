@@ -165,7 +165,8 @@ class Trajectory:
         Alternating gradient flow: the start and each jump, active phases not counted. Otherwise the saved points.
         Flow units dtheta/dt = -dL/dtheta, and units of eta = exp(log_eta).
     loss : (k,) array, float64
-        L = 1/2 E|r|^2 there, after the active phase of each jump.
+        L = 1/2 E|r|^2 there, after the active phase of each jump, and for the start after that of neurons active from
+        the start.
     elapsed : (k,) array, float64
         Time since the last drop, which goes on where `time` has no representable steps left.
     jumps : tuple of Jump

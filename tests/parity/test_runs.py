@@ -290,16 +290,17 @@ def test_parting_of_merged_neurons_is_reported():
         assert ("direction_unresolved" in path.notes) == expected
 
 
-def test_start_with_active_neurons_reports_the_plateau_it_reaches():
+def test_start_with_active_neurons_reports_the_plateau_it_reaches(verb_backend):
     problem = agf.Dense(*_curved_data(), activation="relu")
     theta = np.random.default_rng(0).normal(size=(4, problem.n_params))
-    path = agf.alternating_gradient_flow(problem, theta, rtol=1e-6)
+    keywords = {"rtol": 1e-5, "active_time": 50.0, "backend": verb_backend}
+    path = agf.alternating_gradient_flow(problem, theta, **keywords)
     assert path.status == "all_active"
     np.testing.assert_allclose(path.loss, [problem.loss(path.state)], rtol=1e-10)
     assert path.loss[0] < problem.loss(theta)
     # One neuron still asleep: the first jump begins where the phase before it ended.
     theta[0] *= 1e-8 / np.linalg.norm(theta[0])
-    path = agf.alternating_gradient_flow(problem, theta, rtol=1e-6, max_jumps=1)
+    path = agf.alternating_gradient_flow(problem, theta, max_jumps=1, **keywords)
     assert len(path.jumps) == 1 and path.jumps[0].loss_before == path.loss[0]
 
 

@@ -236,8 +236,8 @@ void verbs(const agf::Problem& problem) {
           flow.points[k].time > flow.points[k - 1].time);
 }
 
-// y' = -y by the multistep formulas: the error falls with the power of the step that the order promises, through a
-// change of step and of order on the way; polynomials of the order are carried without error.
+// y' = -y by the multistep formulas: the error falls with the power of the step that the order promises; a change of
+// step carries polynomials of the order without error.
 void multistep() {
   for (int order = 1; order <= agf::Differences::most; ++order) {
     double error[2];

@@ -183,7 +183,11 @@ def alternating_gradient_flow(
         elif _learns_nothing(network.kernel):
             status = "nothing_to_learn"
         elif network.active.any() and np.isfinite(network.phase_elapsed):
-            active_phase()
+            try:
+                active_phase()
+            finally:
+                # The clock starts on the plateau that this phase ends on.
+                record[0] = (network.time, network.scaled_time, network.kernel.loss(network.rows(network.active)))
         while not status:
             residual = network.kernel.residual(network.rows(network.active))
             loss = 0.5 * float(np.mean(np.sum(residual**2, axis=1)))
