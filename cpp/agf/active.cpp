@@ -126,6 +126,10 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     return std::isnan(first) ? -infinity : first;
   };
 
+  struct Passed {
+    double time, loss;
+  };
+  std::vector<Passed> course{{0, flow.loss()}};
   long late_steps = 0, idle_steps = 0;
   for (long steps = 0;; ++steps) {
     if (members.empty()) {
@@ -197,12 +201,24 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     outcome.elapsed = moved == left ? options.time : outcome.elapsed + moved;
     idle_steps = flow.loss() < loss_before * (1 - 2 * problem.epsilon()) ? 0 : idle_steps + 1;
     drift.look(flow.theta());
+    course.push_back({outcome.elapsed, flow.loss()});
   }
   if (flow.gradient_square() * (outcome.elapsed + onset) <= converged * flow.loss() &&
       growing(flow.theta(), flow.gradient(), outcome.elapsed) <= 0)
     outcome.converged = true;
   scatter(state, members, flow.theta());
   outcome.gradient_norm = std::sqrt(flow.gradient_square());
+  // The hand-over may raise the loss: what falls is counted from its highest.
+  const auto top = std::max_element(course.begin(), course.end(),
+                                    [](const Passed& a, const Passed& b) { return a.loss < b.loss; });
+  const double end = course.back().loss, tenth = end + 0.1 * (top->loss - end);
+  for (auto now = top; now != course.end(); ++now) {
+    if (now->loss > tenth) continue;
+    const auto last = now == top ? now : now - 1;
+    const double part = last->loss > now->loss ? (last->loss - tenth) / (last->loss - now->loss) : 0;
+    outcome.relaxation = last->time + part * (now->time - last->time);
+    break;
+  }
   return outcome;
 }
 

@@ -20,6 +20,7 @@ struct ActiveOptions {
 
 struct ActiveOutcome {
   double elapsed = 0;
+  double relaxation = 0;  // until a tenth of the drop was left
   double gradient_norm = 0;
   bool converged = false;
   bool exhausted = false, failed = false;  // work limit reached; no acceptable step

@@ -40,6 +40,27 @@ std::vector<double> active_parameters(const State& state) {
   return theta;
 }
 
+// How far the next dormant neuron was from being first: (t_2 - t_1) / t_2 with t_2 the scaled time at which it would
+// cross if its utility stayed as it is. Neurons at norm 1 or above come at once.
+double gap(const Problem& problem, Stats& stats, const Signal& residual, double degree, const State& state,
+           const std::vector<int>& members, const std::vector<int>& activated) {
+  std::vector<double> direction, distance;
+  for (int i : members) {
+    if (std::find(activated.begin(), activated.end(), i) != activated.end()) continue;
+    const auto row = static_cast<std::size_t>(i);
+    direction.insert(direction.end(), &state.direction[row * state.params], &state.direction[(row + 1) * state.params]);
+    distance.push_back(log_threshold(state.log_norm[row], degree) - state.log_eta);
+  }
+  if (distance.empty()) return 1;
+  std::vector<double> utility(distance.size());
+  problem.utility(direction.data(), distance.size(), residual, utility.data(), nullptr, Shape{true, nullptr});
+  ++stats.evaluations;
+  double least = infinity;
+  for (std::size_t k = 0; k < distance.size(); ++k)
+    if (utility[k] > 0) least = std::min(least, std::exp(distance[k]) / (problem.kappa() * utility[k]));
+  return std::isfinite(least) ? least / (state.scaled_time + least) : 1;
+}
+
 }  // namespace
 
 Trajectory alternate(const Problem& given, Backend& backend, Control& control, const State& start,
@@ -190,6 +211,7 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
           if (state.log_norm[static_cast<std::size_t>(i)] >= -options.activation_window &&
               std::find(jump.activated.begin(), jump.activated.end(), i) == jump.activated.end())
             jump.activated.push_back(i);
+      jump.gap = gap(problem, stats, *residual, degree, state, members, jump.activated);
       for (int i : jump.activated) {
         state.active[static_cast<std::size_t>(i)] = 1;
         components.forget(i, state.params);
@@ -202,6 +224,7 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
       jump.converged = outcome.converged;
       jump.gradient_norm = outcome.gradient_norm;
       jump.active_time = outcome.elapsed;
+      jump.relaxation = outcome.relaxation;
       loss = refresh();
       jump.loss_after = loss;
       jump.state = frame.outward(state);

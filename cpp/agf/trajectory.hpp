@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -77,6 +78,12 @@ struct Components {
   }
 };
 
+// An array by name, for what an engine of its own passes from run to run beside directions and log-norms.
+struct Extra {
+  std::vector<double> values;
+  std::vector<std::size_t> shape;
+};
+
 // Every neuron as theta = e^lambda * direction, |direction| = 1.
 struct State {
   std::size_t count = 0, params = 0;
@@ -88,6 +95,7 @@ struct State {
   double log_eta = std::numeric_limits<double>::quiet_NaN();
   double phase_elapsed = 0;  // flow time spent in the present active phase; inf: that phase is complete
   Components components;     // where dormant dynamics are linear
+  std::map<std::string, Extra> extra;
 };
 
 struct Jump {
@@ -101,6 +109,10 @@ struct Jump {
   bool converged = false;
   double gradient_norm = 0;
   double active_time = 0;
+  double relaxation = 0;  // flow time until a tenth of the phase's drop was left
+  // (t_2 - t_1) / t_2, t_1 this jump's time and t_2 when the next candidate would have come: near 0 the order hangs on
+  // little. 1 where there was no other.
+  double gap = std::numeric_limits<double>::quiet_NaN();
   State state;
 };
 

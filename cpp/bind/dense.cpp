@@ -1,11 +1,10 @@
 #include "bind/dense.hpp"
 
-#include <pybind11/numpy.h>
-
 #include <string>
-#include <type_traits>
 #include <vector>
 
+#include "bind/arrays.hpp"
+#include "bind/kernel.hpp"
 #include "bind/unlocked.hpp"
 #include "cpu/dense.hpp"
 
@@ -14,47 +13,6 @@ namespace {
 
 namespace py = pybind11;
 using cpu::DenseCpu;
-
-template <typename T>
-constexpr const char* dtype_name = std::is_same_v<T, float> ? "float32" : "float64";
-
-std::string shape_text(const py::array& a) {
-  std::string text = "(";
-  for (py::ssize_t k = 0; k < a.ndim(); ++k) text += (k ? ", " : "") + std::to_string(a.shape(k));
-  return text + (a.ndim() == 1 ? ",)" : ")");
-}
-
-py::array as_array(const py::object& object, const char* name) {
-  if (!py::isinstance<py::array>(object)) {
-    throw py::type_error(std::string(name) + ": got " + std::string(py::str(py::type::of(object))) +
-                         ", expected a NumPy array");
-  }
-  return py::reinterpret_borrow<py::array>(object);
-}
-
-template <typename T>
-bool holds(const py::array& a) {
-  return py::isinstance<py::array_t<T>>(a);
-}
-
-// The data of an array of T with two axes, of `rows` (any number when negative) and `columns`, in C order.
-template <typename T>
-const T* matrix(const py::array& a, const char* name, py::ssize_t rows, py::ssize_t columns,
-                const std::string& expected) {
-  if (!holds<T>(a)) {
-    throw py::type_error(std::string(name) + ": got dtype " + std::string(py::str(a.dtype())) + ", expected " +
-                         dtype_name<T> + ", the dtype of the data: convert it with " + name + ".astype(\"" +
-                         dtype_name<T> + "\")");
-  }
-  if (a.ndim() != 2 || a.shape(1) != columns || (rows >= 0 && a.shape(0) != rows)) {
-    throw py::value_error(std::string(name) + ": got shape " + shape_text(a) + ", expected " + expected);
-  }
-  if (!(a.flags() & py::array::c_style)) {
-    throw py::value_error(std::string(name) + ": got an array that is not C-contiguous, expected one that is: pass " +
-                          "numpy.ascontiguousarray(" + name + ")");
-  }
-  return static_cast<const T*>(a.data());
-}
 
 struct Named {
   Sigma sigma;
@@ -84,11 +42,11 @@ Sigma sigma_of(const std::string& activation, double parameter) {
 }
 
 template <typename T>
-class Dense final : public DenseKernel {
+class Dense final : public Kernel {
  public:
   using Array = py::array_t<T, py::array::c_style>;
 
-  explicit Dense(std::shared_ptr<const DenseCpu<T>> dense) : DenseKernel(dense), dense_(dense.get()) {}
+  explicit Dense(std::shared_ptr<const DenseCpu<T>> dense) : Kernel(dense), dense_(dense.get()) {}
 
   double loss(const py::object& theta) const {
     const Rows at = rows(theta, "theta");
@@ -223,7 +181,7 @@ class Dense final : public DenseKernel {
 
 template <typename T>
 void bind_typed(py::module_& m, const char* name) {
-  py::class_<Dense<T>, DenseKernel>(m, name)
+  py::class_<Dense<T>, Kernel>(m, name)
       .def("loss", &Dense<T>::loss, py::arg("theta"))
       .def("residual", &Dense<T>::residual, py::arg("theta"))
       .def("utility", &Dense<T>::utility, py::arg("theta"), py::arg("residual") = py::none())
@@ -266,19 +224,6 @@ py::object dense(const py::object& x_object, const py::object& y_object, const s
 }  // namespace
 
 void bind_dense(py::module_& m) {
-  py::register_local_exception_translator([](std::exception_ptr error) {
-    try {
-      if (error) std::rethrow_exception(error);
-    } catch (const Interrupted&) {
-      // The signal handler's exception is set already.
-    }
-  });
-
-  py::class_<DenseKernel>(m, "DenseKernel")
-      .def_property_readonly("kappa", [](const DenseKernel& k) { return k.problem->kappa(); })
-      .def_property_readonly("n_params", [](const DenseKernel& k) { return k.problem->params(); })
-      .def_property_readonly("n_samples", [](const DenseKernel& k) { return k.problem->samples(); })
-      .def_property_readonly("n_outputs", [](const DenseKernel& k) { return k.problem->outputs(); });
   bind_typed<double>(m, "DenseF64");
   bind_typed<float>(m, "DenseF32");
   m.def("dense", &dense, py::arg("X"), py::arg("Y"), py::arg("activation"), py::arg("parameter"));

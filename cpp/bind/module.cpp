@@ -3,15 +3,11 @@
 #include <string>
 
 #include "bind/dense.hpp"
+#include "bind/engine.hpp"
+#include "bind/kernel.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/isa.hpp"
 #include "cpu/pool.hpp"
-
-namespace agf::bind {
-
-void bind_engine(pybind11::module_& m);
-
-}  // namespace agf::bind
 
 namespace {
 
@@ -52,10 +48,9 @@ PYBIND11_MODULE(_core, m) {
   // Both may refuse, and then the import says why.
   agf::cpu::blas::load();
   agf::cpu::isa();
+  agf::bind::bind_kernel(m);
   agf::bind::bind_dense(m);
-#if defined(AGF_HAS_ENGINE)
   agf::bind::bind_engine(m);
-#endif
   m.def("info", &info);
   m.def("set_threads", &set_threads, py::arg("threads"));
   m.def("get_threads", &agf::cpu::pool::threads);

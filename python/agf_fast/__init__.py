@@ -13,6 +13,7 @@ from ._dense import Dense
 from ._problem import Problem
 from ._state import State
 from ._status import Status
+from ._theory import Theory
 from ._trajectory import Jump, Record, Trajectory, load
 from ._verbs import alternating_gradient_flow, gradient_descent, gradient_flow
 
@@ -27,6 +28,7 @@ __all__ = [
     "Record",
     "State",
     "Status",
+    "Theory",
     "Trajectory",
     "alternating_gradient_flow",
     "compare",

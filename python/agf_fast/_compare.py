@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ._arrays import finite_number
 from ._table import number, table
+from ._theory import Theory
 from ._trajectory import Jump, Trajectory
 
 __all__ = ["Comparison", "Match", "compare"]
@@ -91,7 +92,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(path: Trajectory, truth: Trajectory, *, min_overlap: float = 0.5) -> Comparison:
+def compare(path: Trajectory | Theory, truth: Trajectory | Theory, *, min_overlap: float = 0.5) -> Comparison:
     """Match the jumps of two runs, in order, by the losses they span, and measure what lies between them.
 
     Runs need not have the same number of jumps: what has no counterpart is listed. Times are compared in the scaled
@@ -100,8 +101,9 @@ def compare(path: Trajectory, truth: Trajectory, *, min_overlap: float = 0.5) ->
 
     Parameters
     ----------
-    path, truth : Trajectory
-        Two runs, usually `alternating_gradient_flow` and `gradient_flow` from one state.
+    path, truth : Trajectory or Theory
+        Two runs, usually `alternating_gradient_flow` and `gradient_flow` from one state, or a run and what
+        ``problem.theory`` says of it.
     min_overlap : float, default 0.5
         Jumps correspond only if the ranges from loss_before to loss_after overlap by at least this fraction of what
         the two cover together; from 0 (any overlap) to 1.
@@ -124,8 +126,10 @@ def compare(path: Trajectory, truth: Trajectory, *, min_overlap: float = 0.5) ->
     0.0
     """
     for name, run in (("path", path), ("truth", truth)):
-        if not isinstance(run, Trajectory):
-            raise TypeError(f"{name} is {type(run).__name__}, expected a Trajectory as the verbs return it")
+        if not isinstance(run, (Trajectory, Theory)):
+            raise TypeError(
+                f"{name} is {type(run).__name__}, expected a Trajectory as the verbs return it, or a Theory"
+            )
     least = finite_number(min_overlap, "min_overlap", low=0.0, high=1.0)
     mine, theirs = path.jumps, truth.jumps
     pairs = _align(mine, theirs, least)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 __version__: str
 
-class DenseKernel:
+class Kernel:
     @property
     def kappa(self) -> float: ...
     @property
@@ -18,7 +18,7 @@ class DenseKernel:
     @property
     def n_outputs(self) -> int: ...
 
-class DenseF64(DenseKernel):
+class DenseF64(Kernel):
     @property
     def n_inputs(self) -> int: ...
     @property
@@ -34,7 +34,7 @@ class DenseF64(DenseKernel):
     def hessian(self, theta: NDArray[Any]) -> NDArray[Any]: ...
     def predict(self, theta: NDArray[Any], X_new: NDArray[Any]) -> NDArray[Any]: ...
 
-class DenseF32(DenseKernel):
+class DenseF32(Kernel):
     @property
     def n_inputs(self) -> int: ...
     @property
@@ -52,7 +52,7 @@ class DenseF32(DenseKernel):
 
 def dense(X: NDArray[Any], Y: NDArray[Any], activation: str, parameter: float) -> DenseF64 | DenseF32: ...
 def alternating_gradient_flow(
-    kernel: DenseKernel,
+    kernel: Kernel,
     start: dict[str, Any],
     *,
     max_jumps: int,
@@ -65,7 +65,7 @@ def alternating_gradient_flow(
     observer: Callable[[dict[str, Any]], bool] | None,
 ) -> dict[str, Any]: ...
 def gradient_flow(
-    kernel: DenseKernel,
+    kernel: Kernel,
     start: dict[str, Any],
     t_end: float,
     *,

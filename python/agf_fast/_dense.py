@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, positive_integer, read
 from ._backend import core
-from ._problem import Problem
+from ._samples import SampleProblem
 
 __all__ = ["ACTIVATIONS", "Dense"]
 
@@ -29,7 +29,7 @@ ACTIVATIONS: dict[str, tuple[int, bool]] = {
 }
 
 
-class Dense(Problem):
+class Dense(SampleProblem):
     """A two-layer network on samples: f(x; theta) = sum_i a_i sigma(w_i . x), theta_i = (w_i, a_i).
 
     Residual, loss and utility are r = y - f, L = 1/2 E|r|^2 and U(theta_i; r) = E<a_i sigma(w_i . x), r(x)>, with E
@@ -104,7 +104,7 @@ class Dense(Problem):
                 raise ValueError(f"exponent is {exponent}, expected 2 to 5")
         super().__init__(X, Y)
 
-    def _build(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:
+    def _build_on(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:
         parameter = float(self.slope if self.slope is not None else self.exponent or 0)
         if backend == "cpp":
             return core().dense(x, y, self.activation, parameter)

@@ -3,55 +3,44 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, ArrayKind, finite_number, positive_integer, read
-from ._backend import resolve
+from ._backend import engine, resolve
 from ._state import State, polar
+from ._theory import Theory
 
-__all__ = ["Problem"]
+__all__ = ["Observer", "Problem"]
+
+Observer = Callable[[Mapping[str, Any]], bool]
 
 
 class Problem(ABC):
-    """A model bound to data: f(x; theta) = sum_i f_i(x; theta_i), r = y - f, L = 1/2 E|r|^2, E the mean over samples.
+    """A model bound to data: f(x; theta) = sum_i f_i(x; theta_i), r = y - f, L = 1/2 E|r|^2, E the mean over the data.
 
-    Not built directly; see `Dense`.
+    Not built directly; see `Dense`, `Diagonal`, `Linear`, `Attention` and `ModularAddition`.
     """
 
     _kind: ArrayKind
-    _x: NDArray[Any]
-    _y: NDArray[Any]
     _loss_zero: float  # L of the zero network
-    _flat: bool  # targets came as (n,): residuals and predictions have that shape too
 
-    def __init__(self, X: Array, Y: Array) -> None:
-        x, kind = read(X, "X", (None, None), "(n, d)")
-        ndim = getattr(Y, "ndim", 2)
-        self._flat = ndim == 1
-        if self._flat:
-            y, _ = read(Y, "Y", (x.shape[0],), "(n,)", kind)
-            y = y[:, None]
-        else:
-            y, _ = read(Y, "Y", (x.shape[0], None), "(n, c)", kind)
-        for name, values in (("X", x), ("Y", y)):
-            square = _mean_square(values)
-            if not square < np.finfo(kind.dtype).max:
-                raise ValueError(
-                    f"{name} has a mean square of {square:.3g} per sample, expected one within {kind.dtype}; rescale X "
-                    "and Y (a mean square near 1 is best)"
-                )
+    def __init__(self, kind: ArrayKind, loss_zero: float) -> None:
         self._kind = kind
-        self._loss_zero = 0.5 * _mean_square(y)
-        # Copies, because kernels are made when first needed: the caller may change the arrays until then.
-        self._x, self._y = np.array(x), np.array(y)
+        self._loss_zero = float(loss_zero)
         self._kernels: dict[str, Any] = {}
 
     @abstractmethod
-    def _build(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:
-        """The kernel of a resolved backend on these samples."""
+    def _build(self, backend: str) -> Any:
+        """The kernel of a resolved backend."""
+
+    @property
+    @abstractmethod
+    def _residual_shape(self) -> tuple[int, ...]:
+        """The shape of residuals."""
 
     @property
     @abstractmethod
@@ -70,21 +59,6 @@ class Problem(ABC):
     def _conserved(self, theta: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """The quantity each neuron conserves along the flow, None where there is none."""
         return None
-
-    @property
-    def n_samples(self) -> int:
-        """Samples, n."""
-        return int(self._x.shape[0])
-
-    @property
-    def n_inputs(self) -> int:
-        """Inputs, d."""
-        return int(self._x.shape[1])
-
-    @property
-    def n_outputs(self) -> int:
-        """Outputs, c."""
-        return int(self._y.shape[1])
 
     def loss(self, theta: Array | State) -> float:
         """The loss L = 1/2 E|y - f|^2, summed over outputs.
@@ -121,8 +95,8 @@ class Problem(ABC):
 
         Returns
         -------
-        (n, c) array
-            Or (n,) if the targets were given so.
+        array
+            (n, c), or (n,) if the targets were given so; for problems that know their data by moments, see there.
 
         Raises
         ------
@@ -135,7 +109,7 @@ class Problem(ABC):
         >>> agf.Dense(np.eye(2), np.array([1.0, -1.0])).residual(np.zeros((1, 3)))
         array([ 1., -1.])
         """
-        return self._give_samples(self._kernel().residual(self._read_theta(theta)))
+        return self._give(self._kernel().residual(self._read_theta(theta)))
 
     def utility(self, theta: Array | State, residual: Array | None = None) -> Array:
         """The utility U(theta_i; r) = E<f_i(x; theta_i), r(x)> of each neuron, the activation itself at the given norm.
@@ -144,8 +118,8 @@ class Problem(ABC):
         ----------
         theta : (H, m) array or State
             Parameters, of the problem's array type and dtype.
-        residual : (n, c) array, optional
-            The residual r to align with. None: that of `theta` itself, every row included.
+        residual : array, optional
+            The residual r to align with, as `residual` gives it. None: that of `theta` itself, every row included.
 
         Returns
         -------
@@ -172,8 +146,8 @@ class Problem(ABC):
         ----------
         theta : (H, m) array or State
             Parameters, of the problem's array type and dtype.
-        residual : (n, c) array, optional
-            The residual r to align with. None: that of `theta` itself, every row included.
+        residual : array, optional
+            The residual r to align with, as `residual` gives it. None: that of `theta` itself, every row included.
 
         Returns
         -------
@@ -223,36 +197,6 @@ class Problem(ABC):
         rows = self._read_theta(theta)
         return self._give(self._kernel().hessian_vector(rows, read(v, "v", rows.shape, "(H, m)", self._kind)[0]))
 
-    def predict(self, theta: Array | State, X: Array) -> Array:
-        """The network's outputs f(x; theta) on other samples.
-
-        Parameters
-        ----------
-        theta : (H, m) array or State
-            Parameters, of the problem's array type and dtype.
-        X : (k, d) array
-            Inputs, centred and scaled as the problem's own were.
-
-        Returns
-        -------
-        (k, c) array
-            Or (k,) if the targets were given as (n,).
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is not such an array.
-
-        Examples
-        --------
-        >>> import numpy as np, agf_fast as agf
-        >>> problem = agf.Dense(np.eye(2), np.eye(2), activation="relu")
-        >>> problem.predict(np.array([[1.0, 0.0, 0.0, 2.0]]), np.array([[3.0, 5.0]]))
-        array([[0., 6.]])
-        """
-        x, _ = read(X, "X", (None, self.n_inputs), "(k, d)", self._kind)
-        return self._give_samples(self._kernel().predict(self._read_theta(theta), x))
-
     def initialize(self, width: int, scale: float = 1e-8, seed: int = 0, *, log_scale: float | None = None) -> State:
         """A random network: parameters independent and normal, N(0, scale^2 / m), so that E|theta_i|^2 = scale^2.
 
@@ -297,8 +241,12 @@ class Problem(ABC):
         direction, log_norm = polar(draw)
         return State(self._kind.wrap(direction.astype(self._kind.dtype)), log_norm + shift)
 
-    def theory(self) -> Any:
+    def theory(self) -> Theory:
         """Closed-form levels, jump times and features, where the paper has them.
+
+        Returns
+        -------
+        Theory
 
         Raises
         ------
@@ -314,7 +262,7 @@ class Problem(ABC):
         name = resolve(backend)
         kernel = self._kernels.get(name)
         if kernel is None:
-            kernel = self._kernels[name] = self._build(name, self._x, self._y)
+            kernel = self._kernels[name] = self._build(name)
         return kernel
 
     def _read_theta(self, theta: Array | State, name: str = "theta") -> NDArray[Any]:
@@ -335,7 +283,7 @@ class Problem(ABC):
         if state._kind.dtype != self._kind.dtype:
             raise TypeError(
                 f"{name} has directions of dtype {state._kind.dtype}, expected {self._kind.dtype} as in the problem's "
-                "X; build it anew in that dtype"
+                "data; build it anew in that dtype"
             )
         if int(state.direction.shape[1]) != self.n_params:
             raise ValueError(
@@ -346,21 +294,38 @@ class Problem(ABC):
     def _read_residual(self, residual: Array | None) -> NDArray[Any] | None:
         if residual is None:
             return None  # the kernel takes its own
-        if self._flat and getattr(residual, "ndim", 0) == 1:
-            return read(residual, "residual", (self.n_samples,), "(n,)", self._kind)[0][:, None]
-        return read(residual, "residual", self._y.shape, "(n, c)", self._kind)[0]
+        return read(residual, "residual", self._residual_shape, "the shape of problem.residual(theta)", self._kind)[0]
+
+    # What the verbs run. A problem with engines of its own overrides these; records are those of the compiled engine.
+
+    def _start(self, state: State, adaptive_rate: bool) -> dict[str, Any]:
+        return state._start(self.kappa, adaptive_rate)
+
+    def _alternate(
+        self, backend: str, start: dict[str, Any], options: dict[str, Any], observer: Observer | None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = engine(backend).alternating_gradient_flow(
+            self._kernel(backend), start, **options, observer=observer
+        )
+        return result
+
+    def _flow(
+        self, backend: str, start: dict[str, Any], t_end: float, options: dict[str, Any], observer: Observer | None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = engine(backend).gradient_flow(
+            self._kernel(backend), start, t_end, **options, observer=observer
+        )
+        return result
+
+    def _limit(self, options: dict[str, Any], observer: Observer | None) -> dict[str, Any]:
+        """Alternating gradient flow in the limit of vanishing initialisation."""
+        raise TypeError(
+            f"limit is True for {type(self).__name__}, expected a problem whose limit is known exactly (Diagonal); "
+            "leave it out and start from a small scale"
+        )
 
     def _give(self, array: NDArray[Any]) -> Array:
         return self._kind.wrap(array)
 
-    def _give_samples(self, array: NDArray[Any]) -> Array:
-        return self._kind.wrap(array[:, 0] if self._flat else array)
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kernels": {}}  # kernels are made again where they are needed
-
-
-def _mean_square(values: NDArray[Any]) -> float:
-    """E|v|^2 over rows, in float64."""
-    with np.errstate(over="ignore"):
-        return float(np.einsum("ij,ij->", values, values, dtype=np.float64)) / len(values)

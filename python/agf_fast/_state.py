@@ -14,6 +14,7 @@ __all__ = ["COMPONENTS", "State", "mean_crossing_log", "polar"]
 
 # What double directions forget, as the compiled engine carries it; absent where it carries nothing.
 COMPONENTS = ("frame", "component_log", "component_sign")
+_CLOCKS = ("phase_elapsed", "scaled_time")
 
 
 class State:
@@ -36,7 +37,7 @@ class State:
         Variables that a run needs in order to go on as if it had not stopped: ``phase_elapsed``, the time already spent
         in the current active phase (infinite once it is complete), ``scaled_time``, and for activations that are linear
         at 0 the directions' components beyond the range of one double: ``component_log`` and ``component_sign`` (H, k)
-        in the rows of ``frame`` (k, k).
+        in the rows of ``frame`` (k, k). Problems with exact variables of their own (see them) keep these here too.
 
     Attributes
     ----------
@@ -196,8 +197,14 @@ class State:
             "scaled_time": float(scaled_time),
             "log_eta": log_eta,
             "phase_elapsed": phase_elapsed,
+            "extra": self._own(),
             **self._components(len(direction)),
         }
+
+    def _own(self) -> dict[str, NDArray[np.float64]]:
+        """What is in `extra` beside the clocks and components: variables that a problem's own engine knows."""
+        general = {*COMPONENTS, *_CLOCKS}
+        return {name: np.asarray(self.extra[name], dtype=np.float64) for name in self.extra if name not in general}
 
     def _components(self, count: int) -> dict[str, NDArray[np.float64]]:
         given = [name for name in COMPONENTS if name in self.extra]
@@ -219,7 +226,8 @@ class State:
     def _from_engine(cls, record: Mapping[str, Any], kind: ArrayKind) -> State:
         direction = np.asarray(record["direction"], dtype=np.float64)
         log_eta = float(record["log_eta"])
-        extra: dict[str, Any] = {name: float(record[name]) for name in ("phase_elapsed", "scaled_time")}
+        extra: dict[str, Any] = {name: float(record[name]) for name in _CLOCKS}
+        extra.update({name: np.array(value, dtype=np.float64) for name, value in record.get("extra", {}).items()})
         extra.update({name: np.asarray(record[name], dtype=np.float64) for name in COMPONENTS if name in record})
         return cls(
             kind.wrap(direction.astype(kind.dtype)),

@@ -36,6 +36,8 @@ _JUMP_NUMBERS = (
     "loss_after",
     "gradient_norm",
     "active_time",
+    "relaxation",
+    "gap",
 )
 _TITLES = {
     "alternating_gradient_flow": "Alternating gradient flow",
@@ -70,6 +72,12 @@ class Jump:
         Norm of the loss's gradient left at its end.
     active_time : float
         Flow time that the active phase took.
+    relaxation : float
+        Flow time until a tenth of the phase's drop was left; far below the wait for the next jump where plateaus are
+        clean.
+    gap : float
+        (t_2 - t_1) / t_2 in the scaled clock, t_1 this jump and t_2 when the next candidate would have come, its
+        utility staying as it was. Near 0 the order hangs on little (twins of one feature aside); 1 without another.
     state : State or None
         The network after the jump.
     """
@@ -87,6 +95,8 @@ class Jump:
     converged: bool
     gradient_norm: float = float("nan")
     active_time: float = float("nan")
+    relaxation: float = float("nan")
+    gap: float = float("nan")
     state: State | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
@@ -120,6 +130,8 @@ class Jump:
             converged=bool(record["converged"]),
             gradient_norm=float(record["gradient_norm"]),
             active_time=float(record["active_time"]),
+            relaxation=float(record.get("relaxation", "nan")),
+            gap=float(record.get("gap", "nan")),
             state=None if state is None else State._from_engine(state, kind),
         )
 
@@ -398,7 +410,7 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     result.update({name: meta[name] for name in ("status", "log_eta", "conserved_drift", "notes", "stats")})
     result.update(states=states, state=state, jumps=[])
     for index, (neuron, activated, returned, converged, place) in enumerate(meta["jumps"]):
-        jump = {name: arrays[f"jump_{name}"][index] for name in _JUMP_NUMBERS}
+        jump = {name: arrays[f"jump_{name}"][index] for name in _JUMP_NUMBERS if f"jump_{name}" in arrays}
         jump.update(neuron=neuron, activated=activated, returned=returned, converged=converged)
         jump.update(direction=arrays[f"jump_direction_{index}"], state=None if place is None else states[place])
         result["jumps"].append(jump)
@@ -438,16 +450,25 @@ def _pack_states(prefix: str, states: Sequence[State]) -> dict[str, NDArray[Any]
     # Not every state has them.
     for index, start in enumerate(starts):
         packed.update({f"{prefix}_{name}_{index}": start[name] for name in COMPONENTS if name in start})
+        packed.update({f"{prefix}_extra_{name}_{index}": value for name, value in start["extra"].items()})
     return packed
 
 
 def _unpack_states(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     names = _STATE_NUMBERS + _STATE_ARRAYS
-    return [
+    count = arrays[f"{prefix}_time"].size
+    states: list[dict[str, Any]] = [
         {name: arrays[f"{prefix}_{name}"][k] for name in names}
         | {name: arrays[f"{prefix}_{name}_{k}"] for name in COMPONENTS if f"{prefix}_{name}_{k}" in arrays}
-        for k in range(arrays[f"{prefix}_time"].size)
+        | {"extra": {}}
+        for k in range(count)
     ]
+    own = f"{prefix}_extra_"
+    for key in arrays:
+        if key.startswith(own):
+            name, _, index = key.removeprefix(own).rpartition("_")
+            states[int(index)]["extra"][name] = arrays[key]
+    return states
 
 
 def _plain(value: Any) -> Any:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, positive_integer, read_numbers
-from ._backend import engine, resolve
+from ._backend import resolve
 from ._problem import Problem
+from ._samples import SampleProblem
 from ._state import State, mean_crossing_log, polar
 from ._status import Status
 from ._trajectory import Jump, Record, Trajectory
@@ -22,8 +23,9 @@ __all__ = ["alternating_gradient_flow", "gradient_descent", "gradient_flow"]
 
 def alternating_gradient_flow(
     problem: Problem,
-    state: State | Array,
+    state: State | Array | None = None,
     *,
+    limit: bool = False,
     max_jumps: int | None = None,
     loss_tol: float | None = None,
     activation_window: float = 0.0,
@@ -48,6 +50,9 @@ def alternating_gradient_flow(
         Such as a `Dense`.
     state : State or (H, m) array
         Where to start: from `problem.initialize`, from another run's `path.state`, or parameters.
+    limit : bool, default False
+        The limit of vanishing initialisation, exact, where it is known (`Diagonal`): without a state, times in units of
+        ln(1/alpha).
     max_jumps : int, optional
         Stop after so many jumps of this call.
     loss_tol : float, optional
@@ -96,7 +101,12 @@ def alternating_gradient_flow(
     2
     """
     _check_problem(problem)
-    start = problem._read_state(state)
+    if _flag(limit, "limit") == (state is not None):
+        raise TypeError(
+            f"state is {'missing' if state is None else 'given'} with limit={limit}, expected a state, or limit=True "
+            "without one; start from problem.initialize(...)"
+        )
+    start = None if state is None else problem._read_state(state)
     jumps = -1 if max_jumps is None else positive_integer(max_jumps, "max_jumps", 0)
     name = resolve(backend)
     options = {
@@ -108,12 +118,13 @@ def alternating_gradient_flow(
         "rtol": _rtol(problem, rtol),
         "max_seconds": _or_infinite(max_seconds, "max_seconds"),
     }
-    total = int(np.count_nonzero(~start._arrays()[2])) if jumps < 0 else jumps
+    total = jumps if jumps >= 0 else 0 if start is None else int(np.count_nonzero(~start._arrays()[2]))
     watch = _Watch(lambda record: Jump._from_engine(record, problem._kind), callback, _bar(progress, total, " jump"))
     with watch:
-        result = engine(name).alternating_gradient_flow(
-            problem._kernel(name), start._start(problem.kappa, bool(adaptive_rate)), **options, observer=watch.observer
-        )
+        if start is None:
+            result = problem._limit(options, watch.observer)
+        else:
+            result = problem._alternate(name, problem._start(start, bool(adaptive_rate)), options, watch.observer)
     return watch.finish(result, problem, "alternating_gradient_flow")
 
 
@@ -186,7 +197,7 @@ def gradient_flow(
     start = problem._read_state(state)
     if not isinstance(clock, str) or clock not in ("physical", "scaled"):
         raise ValueError(f"clock is {clock!r}, expected 'physical' or 'scaled'")
-    record = start._start(problem.kappa, _flag(adaptive_rate, "adaptive_rate"))
+    record = problem._start(start, _flag(adaptive_rate, "adaptive_rate"))
     now = record["time" if clock == "physical" else "scaled_time"]
     if not np.isfinite(now):
         raise ValueError(f"state.time is {now} in the {clock} clock, expected a finite time; use clock='scaled'")
@@ -217,7 +228,7 @@ def gradient_flow(
         lambda point: (getattr(point, key) - now) / max(end - now, np.finfo(np.float64).tiny),
     )
     with watch:
-        result = engine(name).gradient_flow(problem._kernel(name), record, end, **options, observer=watch.observer)
+        result = problem._flow(name, record, end, options, watch.observer)
     return watch.finish(result, problem, "gradient_flow")
 
 
@@ -290,11 +301,7 @@ def gradient_descent(
     rows = problem._read_theta(theta)
     log_norm = polar(rows)[1]
     clock = (theta.time, theta.log_eta) if isinstance(theta, State) else (0.0, None)
-    size = problem.n_samples if batch is None else positive_integer(batch, "batch")
-    if size > problem.n_samples:
-        raise ValueError(
-            f"batch is {size}, expected at most the number of samples, {problem.n_samples}; leave it out for all"
-        )
+    size = None if batch is None else _batch(problem, batch)
     count = positive_integer(steps, "steps")
     descent = _Descent(
         problem=problem,
@@ -328,7 +335,7 @@ class _Descent:
         lr: float,
         steps: int,
         momentum: float,
-        batch: int,
+        batch: int | None,
         seed: int,
         save_every: int,
         max_seconds: float,
@@ -415,15 +422,15 @@ class _Descent:
         return self.time + self.step * self.lr / (1.0 - self.momentum)
 
     def _batches(self) -> Iterator[Any]:
-        if self.batch == self.problem.n_samples:
-            while True:
-                yield self.kernel
-        x, y = self.problem._x, self.problem._y
+        problem = self.problem
+        while self.batch is None or not isinstance(problem, SampleProblem):
+            yield self.kernel
+        x, y = problem._x, problem._y
         while True:
-            order = self.rng.permutation(self.problem.n_samples)
+            order = self.rng.permutation(problem.n_samples)
             for first in range(0, len(order) - self.batch + 1, self.batch):
                 rows = order[first : first + self.batch]
-                yield self.problem._build(self.backend, x[rows], y[rows])
+                yield problem._build_on(self.backend, x[rows], y[rows])
 
     def _save(self, observer: Callable[[Mapping[str, Any]], bool] | None) -> bool:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -525,6 +532,19 @@ def _bar(progress: bool, total: float, unit: str) -> Any:
 def _check_problem(problem: Problem) -> None:
     if not isinstance(problem, Problem):
         raise TypeError(f"problem is {type(problem).__name__}, expected a problem such as agf_fast.Dense(X, Y)")
+
+
+def _batch(problem: Problem, batch: int) -> int | None:
+    size = positive_integer(batch, "batch")
+    if not isinstance(problem, SampleProblem):
+        raise TypeError(
+            f"batch is {size} for {type(problem).__name__}, expected a problem on samples to draw it from; leave it out"
+        )
+    if size > problem.n_samples:
+        raise ValueError(
+            f"batch is {size}, expected at most the number of samples, {problem.n_samples}; leave it out for all"
+        )
+    return size if size < problem.n_samples else None
 
 
 def _loss_tol(problem: Problem, loss_tol: float | None) -> float:

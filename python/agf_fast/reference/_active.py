@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import BDF, LSODA
 
-from ._dense import Dense
+from ._kernel import Kernel
 from ._kink import Cell
 from ._run import Halt, Run, quiet
 
@@ -45,7 +45,7 @@ class Motion:
 
     Parameters
     ----------
-    kernel : Dense
+    kernel : Kernel
         The problem.
     direction : (H, m) array
         u.
@@ -63,7 +63,7 @@ class Motion:
 
     def __init__(
         self,
-        kernel: Dense,
+        kernel: Kernel,
         direction: Array,
         log_norm: Array,
         felt: NDArray[np.bool_],
@@ -95,7 +95,7 @@ class Motion:
 
     def _rows(self, u: Array, log_norm: Array) -> tuple[Array, Array]:
         """Parameters at which neurons are evaluated, and their log-norms: their own where felt."""
-        small = 0.0 if self.kernel.sigma.homogeneous else _SMALL
+        small = 0.0 if self.kernel.homogeneous else _SMALL
         at = np.where(self.felt, log_norm, small)
         return np.exp(at)[:, None] * u, at
 
@@ -241,7 +241,7 @@ class Motion:
 
     def loss(self) -> float:
         """L of the neurons that are felt."""
-        return 0.5 * float(np.mean(np.sum(self.residual() ** 2, axis=1)))
+        return self.kernel.loss(np.exp(self.log_norm[self.felt])[:, None] * self.direction[self.felt])
 
     def gradients(self) -> Array:
         """-dL/dtheta_i."""
@@ -283,9 +283,9 @@ class Motion:
 class Drift:
     """Largest change of what the flow conserves, relative to the largest |theta_i|^2 of the same neuron."""
 
-    def __init__(self, kernel: Dense) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.largest = 0.0 if kernel.sigma.conserved_degree is not None else np.nan
+        self.largest = 0.0 if kernel.conserves else np.nan
 
     def begin(self, direction: Array, log_norm: Array) -> None:
         """From here on, until the next call, there is one unbroken flow of these neurons."""
@@ -336,10 +336,11 @@ class Phase:
 
     def __post_init__(self) -> None:
         self.returned: list[int] = []
+        self.course: list[tuple[float, float]] = []  # (elapsed, loss) at every step
 
     def follow(
         self,
-        kernel: Dense,
+        kernel: Kernel,
         *,
         active_time: float,
         loss_tol: float,
@@ -372,6 +373,7 @@ class Phase:
             while True:
                 gradients = motion.gradients()
                 self.loss, self.gradient_norm = motion.loss(), float(np.linalg.norm(gradients))
+                self.course.append((self.elapsed, self.loss))
                 fall = motion.fall(gradients)
                 quiet_now = self.elapsed >= settling and fall * self.elapsed <= 1e-8 * self.loss
                 self.converged = bool(fall == 0.0 or quiet_now or self.loss <= max(loss_tol, exhausted))
@@ -396,12 +398,12 @@ class Phase:
                 self.returned.append(members[i])
             self.members = [member for member, left in zip(members, gone, strict=True) if not left]
 
-    def _fallen(self, motion: Motion, leading: Dense, rtol: float) -> NDArray[np.bool_]:
-        """Active neurons that fell dormant: lambda < 0, U(u; r) < 0, sqrt(E|f_i|^2) < rtol sqrt(E|r|^2)."""
+    def _fallen(self, motion: Motion, leading: Kernel, rtol: float) -> NDArray[np.bool_]:
+        """Active neurons that fell dormant: lambda < 0, U(u; r) < 0, sqrt(E|f_i|^2) < rtol sqrt(2 L)."""
         low = motion.log_norm < 0.0
         if not low.any():
             return low
         residual = motion.residual()
         share = motion.kernel.contribution(np.exp(motion.log_norm)[:, None] * motion.direction)
-        low &= share < rtol * np.sqrt(np.mean(np.sum(residual**2, axis=1)))
+        low &= share < rtol * np.sqrt(2.0 * motion.loss())
         return low & (leading.utility(motion.direction, residual) < 0.0) if low.any() else low

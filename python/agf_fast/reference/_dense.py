@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kernel import Kernel
 from ._sigma import NAMES, Sigma
 
 Array = NDArray[np.float64]
 
 
-class Dense:
+class Dense(Kernel):
     """The leaves of a two-layer network on samples, each one formula in NumPy.
 
     f(x; theta) = sum_i a_i sigma(w_i . x),  r = y - f,  L = 1/2 E|r|^2,  U(theta_i; r) = E<a_i sigma(w_i . x), r(x)>.
@@ -87,17 +88,13 @@ class Dense:
         self.dtype = X.dtype
         self._x = np.array(X, dtype=np.float64)
         self._y = np.array(Y, dtype=np.float64)
-        self.sigma = Sigma(activation, float(parameter))
+        self._set(Sigma(activation, float(parameter)))
         self.n_samples, self.n_inputs = X.shape
         self.n_outputs = Y.shape[1]
         self.n_params = self.n_inputs + self.n_outputs
         self.input_scale = float(np.sqrt(np.mean(np.sum(self._x**2, axis=1))))
-        self._slopes: Array | None = None
-
-    @property
-    def kappa(self) -> float:
-        """Degree of homogeneity of a neuron."""
-        return self.sigma.kappa
+        with np.errstate(over="ignore"):
+            self.reach = float(np.sqrt(np.mean(np.sum(self._x**2, axis=1) ** self.sigma.degree)))
 
     # Other readings of the same problem, for the phases; data are shared.
 
@@ -107,24 +104,30 @@ class Dense:
 
     def leading(self) -> Dense:
         """The same problem with sigma replaced by its leading homogeneous term at 0."""
-        return self._variant(sigma=self.sigma.leading())
+        other = self._variant()
+        other._set(self.sigma.leading())
+        return other
 
     def in_cell(self, slopes: Array | None) -> Dense:
         """The same problem with sigma(z) = slope z, one slope per sample and neuron: a kinked sigma off its kinks."""
-        return self._variant(_slopes=slopes)
-
-    @property
-    def slopes(self) -> Array | None:
-        """What `in_cell` was given."""
-        return self._slopes
+        return self._variant(slopes=slopes)
 
     def inputs(self) -> Array:
         """X in double."""
         return self._x
 
-    def targets(self) -> Array:
+    def target(self) -> Array:
         """Y in double."""
         return self._y
+
+    def size(self, residual: NDArray[Any]) -> float:
+        """sqrt(E|r|^2)."""
+        return float(np.sqrt(np.mean(np.sum(np.square(residual, dtype=np.float64), axis=1))))
+
+    def _set(self, sigma: Sigma) -> None:
+        self.sigma, self.kappa = sigma, sigma.kappa
+        self.homogeneous, self.kinked, self.slope_below = sigma.homogeneous, sigma.kinked, sigma.slope_below
+        self.conserves = sigma.conserved_degree is not None
 
     def _variant(self, **changes: Any) -> Dense:
         other = copy.copy(self)
@@ -178,38 +181,6 @@ class Dense:
         float
         """
         return 0.5 * float(np.mean(np.sum(self._residual(theta) ** 2, axis=1)))
-
-    def utility(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]:
-        """U(theta_i; r) = E[sigma(z_i) (a_i . r)].
-
-        Parameters
-        ----------
-        theta : (H, m) array
-            Parameters.
-        residual : (n, c) array, optional
-            r; that of theta itself by default.
-
-        Returns
-        -------
-        (H,) array
-        """
-        return self.utility_and_gradient(theta, residual)[0]
-
-    def utility_gradient(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]:
-        """grad U(theta_i; r), that is -dL/dtheta_i where r is the residual of theta.
-
-        Parameters
-        ----------
-        theta : (H, m) array
-            Parameters.
-        residual : (n, c) array, optional
-            r; that of theta itself by default.
-
-        Returns
-        -------
-        (H, m) array
-        """
-        return self.utility_and_gradient(theta, residual)[1]
 
     def utility_and_gradient(
         self, theta: NDArray[Any], residual: NDArray[Any] | None = None
@@ -377,13 +348,13 @@ class Dense:
         return self._give(k * np.sum(a**2, axis=1) - np.sum(w**2, axis=1))
 
     def _value(self, z: Array) -> Array:
-        return self.sigma.value(z) if self._slopes is None else self._slopes * z
+        return self.sigma.value(z) if self.slopes is None else self.slopes * z
 
     def _first(self, z: Array) -> Array:
-        return self.sigma.first(z) if self._slopes is None else self._slopes
+        return self.sigma.first(z) if self.slopes is None else self.slopes
 
     def _second(self, z: Array) -> Array:
-        return self.sigma.second(z) if self._slopes is None else np.zeros_like(z)
+        return self.sigma.second(z) if self.slopes is None else np.zeros_like(z)
 
     def _split(self, theta: NDArray[Any]) -> tuple[Array, Array]:
         rows = _checked(theta, "theta", (None, self.n_params))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import DOP853
 
-from ._dense import Dense
+from ._kernel import Kernel
 from ._kink import Cell
 from ._run import Halt, Run, quiet
 
@@ -65,7 +65,7 @@ class Landscape:
 
     Parameters
     ----------
-    kernel : Dense
+    kernel : Kernel
         The problem. Its leading term at 0 is what counts here.
     residual : (n, c) array
         r.
@@ -77,7 +77,7 @@ class Landscape:
         Counters.
     """
 
-    def __init__(self, kernel: Dense, residual: Array, floor: float, adaptive_rate: bool, run: Run) -> None:
+    def __init__(self, kernel: Kernel, residual: Array, floor: float, adaptive_rate: bool, run: Run) -> None:
         self.kernel = kernel.leading()
         self.residual = residual
         self.floor = floor
@@ -165,7 +165,7 @@ class Landscape:
     def inert(self, u: Array, gradient: Array, cell: Cell) -> bool:
         """Whether the neuron cannot grow: U <= 0 at a stationary direction from which no tangent direction leads up."""
         growth = u @ gradient
-        if len(cell.contacts[0]) == self.kernel.n_samples:
+        if self.kernel.kinked and len(cell.contacts[0]) == self.kernel.n_samples:
             return True
         if growth > self.floor or np.linalg.norm(gradient - growth * u) > self.floor:
             return False

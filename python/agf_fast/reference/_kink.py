@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, lsq_linear
 
-from ._dense import Dense
+from ._kernel import Kernel
 
 Array = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Cell:
 
     Parameters
     ----------
-    kernel : Dense
+    kernel : Kernel
         The problem.
     u : (H, m) array
         Unit directions; sides and contacts do not depend on norms.
@@ -48,10 +48,10 @@ class Cell:
         r, which decides about neurons that start on a surface.
     """
 
-    def __init__(self, kernel: Dense, u: Array, residual: Array) -> None:
+    def __init__(self, kernel: Kernel, u: Array, residual: Array) -> None:
         self.smooth = kernel
-        self.kinked = kernel.sigma.kinked
-        self.low = kernel.sigma.slope_below
+        self.kinked = kernel.kinked
+        self.low = kernel.slope_below
         self.kernel = kernel
         count = len(u)
         self.contacts: list[list[int]] = [[] for _ in range(count)]

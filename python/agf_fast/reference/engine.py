@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from .._flow_jumps import flow_jumps
 from ._active import Drift, Motion, Phase
-from ._dense import Dense
 from ._dormant import Course, Landscape, Point
+from ._kernel import Kernel
 from ._run import Halt, Run
 
 __all__ = ["alternating_gradient_flow", "gradient_flow"]
@@ -32,7 +32,7 @@ _STEPS = 100000
 class _Network:
     """State of a run: directions, log-norms, who is active, and both clocks."""
 
-    def __init__(self, kernel: Dense, start: dict[str, Any], adaptive_rate: bool) -> None:
+    def __init__(self, kernel: Kernel, start: dict[str, Any], adaptive_rate: bool) -> None:
         self.kernel = kernel.double()
         self.direction = np.array(start["direction"], dtype=np.float64)
         self.log_norm = np.array(start["log_norm"], dtype=np.float64)
@@ -43,7 +43,7 @@ class _Network:
         self.log_eta = float(start["log_eta"])
         if np.isnan(self.log_eta):
             self.log_eta = _mean_crossing_log(self.log_norm, self.power)
-        gradients = self.kernel.leading().utility_gradient(self.direction, self.kernel.targets())
+        gradients = self.kernel.leading().utility_gradient(self.direction, self.kernel.target())
         self.floor = 1e-10 * float(np.linalg.norm(gradients, axis=1).max(initial=0.0))
         # Data too large for their own squares, most often; solvers would not come back from there.
         self.finite = bool(np.isfinite(self.floor) and np.isfinite(self.kernel.loss(self.rows(self.log_norm > -300.0))))
@@ -79,14 +79,14 @@ def _mean_crossing_log(log_norm: Array, power: float) -> float:
     return float(logs.max() + np.log(np.mean(np.exp(logs - logs.max()))))
 
 
-def _learns_nothing(kernel: Dense) -> bool:
-    return not kernel.targets().any()
+def _learns_nothing(kernel: Kernel) -> bool:
+    return not kernel.target().any()
 
 
 # Overflow and underflow are looked at where they matter: a trial step may be anything.
 @np.errstate(all="ignore")
 def alternating_gradient_flow(
-    kernel: Dense,
+    kernel: Kernel,
     start: dict[str, Any],
     *,
     max_jumps: int = -1,
@@ -102,7 +102,7 @@ def alternating_gradient_flow(
 
     Parameters
     ----------
-    kernel : Dense
+    kernel : Kernel
         The problem.
     start : dict
         direction (H, m), log_norm (H,), active (H,), time, scaled_time, log_eta (NaN: taken from log_norm),
@@ -189,8 +189,8 @@ def alternating_gradient_flow(
                 # The clock starts on the plateau that this phase ends on.
                 record[0] = (network.time, network.scaled_time, network.kernel.loss(network.rows(network.active)))
         while not status:
-            residual = network.kernel.residual(network.rows(network.active))
-            loss = 0.5 * float(np.mean(np.sum(residual**2, axis=1)))
+            rows = network.rows(network.active)
+            residual, loss = network.kernel.residual(rows), network.kernel.loss(rows)
             if loss <= loss_tol:
                 status = "loss_tol"
             elif 0 <= max_jumps <= len(jumps):
@@ -208,6 +208,7 @@ def alternating_gradient_flow(
             instant = 0 if waited else instant + 1
             network.phase_elapsed = 0.0
             pending = {
+                "gap": _gap(network, landscape),
                 "time": network.time,
                 "scaled_time": network.scaled_time,
                 "neuron": winner,
@@ -268,8 +269,38 @@ def _finish_jump(pending: dict[str, Any], phase: Phase, network: _Network) -> di
         "converged": phase.converged,
         "gradient_norm": phase.gradient_norm,
         "active_time": phase.elapsed,
+        "relaxation": _relaxation(phase.course),
         "state": network.state(),
     }
+
+
+def _relaxation(course: list[tuple[float, float]]) -> float:
+    """Flow time until a tenth of the drop was left, the drop counted from the highest loss of the phase."""
+    if not course:
+        return 0.0
+    times, losses = np.array(course).T
+    top = int(np.argmax(losses))
+    tenth = losses[-1] + 0.1 * (losses[top] - losses[-1])
+    now = top + int(np.argmax(losses[top:] <= tenth))
+    if now == top:
+        return float(times[now])
+    part = (losses[now - 1] - tenth) / (losses[now - 1] - losses[now])
+    return float(times[now - 1] + part * (times[now] - times[now - 1]))
+
+
+def _gap(network: _Network, landscape: Landscape) -> float:
+    """How far the next dormant neuron was from being first: (t_2 - t_1) / t_2 in the scaled clock.
+
+    t_2 is when it would cross if its utility stayed as it is; 1 where there is no other.
+    """
+    rest = ~network.active
+    utility = landscape.kernel.utility(network.direction[rest], landscape.residual)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.array(
+            [_mean_crossing_log(np.array([x]), network.power) if x < 0 else -np.inf for x in network.log_norm[rest]]
+        )
+        least = (np.exp(logs - network.log_eta) / (landscape.kernel.kappa * utility))[utility > 0].min(initial=np.inf)
+    return float(least / (network.scaled_time + least)) if np.isfinite(least) else 1.0
 
 
 def _dormant_phase(
@@ -330,7 +361,7 @@ def _nearness(log_time: float) -> float:
 
 @np.errstate(all="ignore")
 def gradient_flow(
-    kernel: Dense,
+    kernel: Kernel,
     start: dict[str, Any],
     t_end: float,
     *,
@@ -350,7 +381,7 @@ def gradient_flow(
 
     Parameters
     ----------
-    kernel : Dense
+    kernel : Kernel
         The problem.
     start : dict
         As for `alternating_gradient_flow`.
@@ -396,7 +427,7 @@ class _Flow:
 
     def __init__(
         self,
-        kernel: Dense,
+        kernel: Kernel,
         start: dict[str, Any],
         t_end: float,
         clock: str,
@@ -431,7 +462,7 @@ class _Flow:
         try:
             if not network.finite:
                 status = "non_finite"
-            elif _learns_nothing(self.kernel) and not self._felt(self.kernel.targets()).any():
+            elif _learns_nothing(self.kernel) and not self._felt(self.kernel.target()).any():
                 status = "nothing_to_learn"
             self._record(network.direction, network.log_norm, network.time, network.scaled_time, self.elapsed)
             while not status:
@@ -516,11 +547,9 @@ class _Flow:
 
     def _levels(self, residual: Array) -> float:
         """The log-norm at which a neuron begins to be felt."""
-        size = np.sqrt(np.mean(np.sum(residual**2, axis=1)))
-        k = self.kernel.sigma.degree
-        reach = np.sqrt(np.mean(np.sum(self.kernel.inputs() ** 2, axis=1) ** k))
+        size, reach = self.kernel.size(residual), self.kernel.reach
         level = (_UNFELT + min(0.0, np.log(max(size, 1e-300) / max(reach, 1e-300)))) / self.kernel.kappa
-        return float(level if self.kernel.sigma.homogeneous else min(level, _LEADING))
+        return float(level if self.kernel.homogeneous else min(level, _LEADING))
 
     def _felt(self, residual: Array) -> NDArray[np.bool_]:
         return self.network.log_norm >= self._levels(residual) - 1e-9
@@ -537,7 +566,7 @@ class _Flow:
         way.
         """
         residual = motion.residual()
-        size = np.sqrt(np.mean(np.sum(residual**2, axis=1)))
+        size = self.kernel.size(residual)
         if size == 0.0:
             return True
         felt, now = motion.felt, began + motion.elapsed
@@ -545,7 +574,7 @@ class _Flow:
         velocity = motion.gradients()[felt]
         if self.adaptive_rate:
             velocity = velocity * np.exp((2.0 - self.kernel.kappa) * motion.log_norm[felt])[:, None]
-        speed = np.sqrt(np.mean(np.sum(self.kernel.residual_derivative(rows, velocity) ** 2, axis=1)))
+        speed = self.kernel.size(self.kernel.residual_derivative(rows, velocity))
         if self.seen is None or speed > self.seen[0]:
             self.seen = speed, now, now, residual
             return False

@@ -1,0 +1,167 @@
+#include "bind/records.hpp"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace agf::bind {
+
+namespace py = pybind11;
+
+namespace {
+
+py::array_t<double> array(const std::vector<double>& values, std::vector<py::ssize_t> shape) {
+  py::array_t<double> out(std::move(shape));
+  if (!values.empty()) std::memcpy(out.mutable_data(), values.data(), values.size() * sizeof(double));
+  return out;
+}
+
+py::array_t<double> array(const std::vector<double>& values) {
+  return array(values, {static_cast<py::ssize_t>(values.size())});
+}
+
+}  // namespace
+
+State state_from(const py::dict& start, std::size_t params) {
+  using Floats = py::array_t<double, py::array::c_style | py::array::forcecast>;
+  const auto direction = py::cast<Floats>(start["direction"]);
+  const auto log_norm = py::cast<Floats>(start["log_norm"]);
+  const auto active = py::cast<py::array_t<bool, py::array::c_style | py::array::forcecast>>(start["active"]);
+  if (direction.ndim() != 2 || static_cast<std::size_t>(direction.shape(1)) != params || log_norm.ndim() != 1 ||
+      active.ndim() != 1 || log_norm.shape(0) != direction.shape(0) || active.shape(0) != direction.shape(0))
+    throw py::value_error("start: got arrays of unequal shape, expected direction (H, " + std::to_string(params) +
+                          "), log_norm (H,), active (H,)");
+  State state;
+  state.count = static_cast<std::size_t>(direction.shape(0));
+  state.params = params;
+  state.direction.assign(direction.data(), direction.data() + direction.size());
+  state.log_norm.assign(log_norm.data(), log_norm.data() + log_norm.size());
+  for (py::ssize_t i = 0; i < active.size(); ++i) state.active.push_back(active.data()[i] ? 1 : 0);
+  state.time = start["time"].cast<double>();
+  state.scaled_time = start["scaled_time"].cast<double>();
+  state.log_eta = start["log_eta"].cast<double>();
+  state.phase_elapsed = start["phase_elapsed"].cast<double>();
+  if (start.contains("extra")) {
+    for (const auto& [key, value] : py::cast<py::dict>(start["extra"])) {
+      const auto given = py::cast<Floats>(value);
+      Extra& held = state.extra[py::cast<std::string>(key)];
+      held.values.assign(given.data(), given.data() + given.size());
+      for (py::ssize_t k = 0; k < given.ndim(); ++k) held.shape.push_back(static_cast<std::size_t>(given.shape(k)));
+    }
+  }
+  if (start.contains("frame")) {
+    const auto frame = py::cast<Floats>(start["frame"]);
+    const auto log = py::cast<Floats>(start["component_log"]);
+    const auto sign = py::cast<Floats>(start["component_sign"]);
+    const py::ssize_t size = frame.ndim() == 2 ? frame.shape(0) : -1;
+    for (const auto& rows : {log, sign})
+      if (size < 0 || frame.shape(1) != size || rows.ndim() != 2 || rows.shape(0) != direction.shape(0) ||
+          rows.shape(1) != size)
+        throw py::value_error(
+            "start: got components of unequal shape, expected frame (k, k), component_log (H, k), component_sign (H, "
+            "k)");
+    state.components.frame.assign(frame.data(), frame.data() + frame.size());
+    state.components.log.assign(log.data(), log.data() + log.size());
+    state.components.sign.assign(sign.data(), sign.data() + sign.size());
+  }
+  return state;
+}
+
+py::dict to_dict(const State& state) {
+  py::dict out;
+  py::array_t<bool> active(static_cast<py::ssize_t>(state.count));
+  for (std::size_t i = 0; i < state.count; ++i) active.mutable_data()[i] = state.active[i] != 0;
+  out["direction"] =
+      array(state.direction, {static_cast<py::ssize_t>(state.count), static_cast<py::ssize_t>(state.params)});
+  out["log_norm"] = array(state.log_norm);
+  out["active"] = active;
+  out["time"] = state.time;
+  out["scaled_time"] = state.scaled_time;
+  out["log_eta"] = state.log_eta;
+  out["phase_elapsed"] = state.phase_elapsed;
+  if (!state.components.empty()) {
+    const auto rows = static_cast<py::ssize_t>(state.count);
+    const auto size = static_cast<py::ssize_t>(state.components.log.size() / state.count);
+    out["frame"] = array(state.components.frame, {size, size});
+    out["component_log"] = array(state.components.log, {rows, size});
+    out["component_sign"] = array(state.components.sign, {rows, size});
+  }
+  if (!state.extra.empty()) {
+    py::dict extra;
+    for (const auto& [key, held] : state.extra)
+      extra[key.c_str()] = array(held.values, std::vector<py::ssize_t>(held.shape.begin(), held.shape.end()));
+    out["extra"] = extra;
+  }
+  return out;
+}
+
+py::dict to_dict(const Jump& jump) {
+  py::dict out;
+  out["time"] = jump.time;
+  out["scaled_time"] = jump.scaled_time;
+  out["neuron"] = jump.neuron;
+  out["utility"] = jump.utility;
+  out["direction"] = array(jump.direction);
+  out["alignment"] = jump.alignment;
+  out["loss_before"] = jump.loss_before;
+  out["loss_after"] = jump.loss_after;
+  out["activated"] = py::tuple(py::cast(jump.activated));
+  out["returned"] = py::tuple(py::cast(jump.returned));
+  out["converged"] = jump.converged;
+  out["gradient_norm"] = jump.gradient_norm;
+  out["active_time"] = jump.active_time;
+  out["relaxation"] = jump.relaxation;
+  out["gap"] = jump.gap;
+  out["state"] = to_dict(jump.state);
+  return out;
+}
+
+py::dict to_dict(const Point& point, const State* saved) {
+  py::dict out;
+  out["time"] = point.time;
+  out["scaled_time"] = point.scaled_time;
+  out["loss"] = point.loss;
+  out["elapsed"] = point.elapsed;
+  out["state"] = saved ? py::object(to_dict(*saved)) : py::object(py::none());
+  return out;
+}
+
+py::dict to_dict(const Trajectory& path) {
+  py::dict out, stats;
+  py::list jumps, states;
+  for (const auto& jump : path.jumps) jumps.append(to_dict(jump));
+  for (const auto& state : path.states) states.append(to_dict(state));
+  if (path.states.empty())
+    for (const auto& jump : path.jumps) states.append(to_dict(jump.state));
+  std::vector<double> time, scaled, loss, elapsed;
+  for (const auto& point : path.points) {
+    time.push_back(point.time);
+    scaled.push_back(point.scaled_time);
+    loss.push_back(point.loss);
+    elapsed.push_back(point.elapsed);
+  }
+  stats["evaluations"] = path.stats.evaluations;
+  stats["hessians"] = path.stats.hessians;
+  stats["steps"] = path.stats.steps;
+  stats["rejected"] = path.stats.rejected;
+  stats["seconds"] = path.stats.seconds;
+  stats["active_time"] = path.stats.active_time;
+  out["jumps"] = jumps;
+  out["states"] = states;
+  out["time"] = array(time);
+  out["scaled_time"] = array(scaled);
+  out["loss"] = array(loss);
+  out["elapsed"] = array(elapsed);
+  out["state"] = to_dict(path.state);
+  out["status"] = name(path.status);
+  out["log_eta"] = path.state.log_eta;
+  out["conserved_drift"] = path.conserved_drift;
+  out["notes"] = path.notes;
+  out["stats"] = stats;
+  return out;
+}
+
+}  // namespace agf::bind
