@@ -10,6 +10,7 @@ from . import _cuda_status as cuda
 from ._backend import info, set_threads, version
 from ._compare import Comparison, Match, compare
 from ._dense import Dense
+from ._diagnostics import Diagnosis, KernelMovement, diagnose, kernel_movement
 from ._problem import Problem
 from ._state import State
 from ._status import Status
@@ -22,7 +23,9 @@ __version__ = version()
 __all__ = [
     "Comparison",
     "Dense",
+    "Diagnosis",
     "Jump",
+    "KernelMovement",
     "Match",
     "Problem",
     "Record",
@@ -33,9 +36,11 @@ __all__ = [
     "alternating_gradient_flow",
     "compare",
     "cuda",
+    "diagnose",
     "gradient_descent",
     "gradient_flow",
     "info",
+    "kernel_movement",
     "load",
     "set_threads",
 ]
