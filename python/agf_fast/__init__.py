@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from . import _cuda_status as cuda
+from ._attention import Attention
 from ._backend import info, set_threads, version
 from ._compare import Comparison, Match, compare
 from ._dense import Dense
@@ -20,6 +21,7 @@ from ._verbs import alternating_gradient_flow, gradient_descent, gradient_flow
 __version__ = version()
 
 __all__ = [
+    "Attention",
     "Comparison",
     "Dense",
     "Jump",

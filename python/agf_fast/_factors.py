@@ -34,9 +34,9 @@ def of_moments(sigma_xx: Array, sigma_yx: Array, trace_yy: float | None = None) 
     variances, vectors = np.linalg.eigh(sigma_xx)
     kept = variances > len(variances) * np.finfo(np.float64).eps * variances[-1]
     spread, vectors = np.sqrt(variances[kept]), vectors[:, kept]
-    targets = (sigma_yx @ vectors / spread).T
+    targets = np.ascontiguousarray((sigma_yx @ vectors / spread).T)
     least = 0.0 if trace_yy is None else max(0.0, 0.5 * (trace_yy - float(np.sum(targets**2))))
-    return Factors(spread[:, None] * vectors.T, targets, least)
+    return Factors(np.ascontiguousarray(spread[:, None] * vectors.T), targets, least)
 
 
 def of_samples(tiles: Iterable[tuple[Array, Array]], count: int) -> Factors:
@@ -48,9 +48,9 @@ def of_samples(tiles: Iterable[tuple[Array, Array]], count: int) -> Factors:
     width = 0
     for x, y in tiles:
         rows, width = np.hstack([x, y]) / np.sqrt(count), x.shape[1]
-        factor = np.linalg.qr(np.vstack([factor, rows]) if factor.size else rows, mode="r")
+        factor = np.asarray(np.linalg.qr(np.vstack([factor, rows]) if factor.size else rows, mode="r"))
     across, spread, vectors = np.linalg.svd(factor[:, :width], full_matrices=False)
     kept = spread > max(count, width) * np.finfo(np.float64).eps * spread[0]
     targets = across[:, kept].T @ factor[:, width:]
     rest = factor[:, width:] - across[:, kept] @ targets
-    return Factors(spread[kept, None] * vectors[kept], targets, 0.5 * float(np.sum(rest**2)))
+    return Factors(np.ascontiguousarray(spread[kept, None] * vectors[kept]), targets, 0.5 * float(np.sum(rest**2)))
