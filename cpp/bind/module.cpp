@@ -3,6 +3,7 @@
 #include <string>
 
 #include "bind/dense.hpp"
+#include "bind/directions.hpp"
 #include "bind/engine.hpp"
 #include "bind/kernel.hpp"
 #include "bind/moments.hpp"
@@ -53,6 +54,7 @@ PYBIND11_MODULE(_core, m) {
   agf::bind::bind_dense(m);
   agf::bind::bind_moments(m);
   agf::bind::bind_engine(m);
+  agf::bind::bind_directions(m);
   m.def("info", &info);
   m.def("set_threads", &set_threads, py::arg("threads"));
   m.def("get_threads", &agf::cpu::pool::threads);
