@@ -35,7 +35,13 @@ class Run {
     state_.components = {};
     if (std::isnan(state_.log_eta)) state_.log_eta = log_mean_threshold(state_, 2);
     directions_ = Directions::of(state_, structured_);
-    if (!structured_)
+    if (directions_.learned < 0) {
+      // Left by a flow.
+      directions_.hide();
+      directions_.orthogonalize();
+      directions_.learned = 0;
+    }
+    if (directions_.learned == 0)
       while (directions_.count() > 0 && directions_.log_norm(0) >= 0) {
         directions_.show(0, directions_.log_norm(0));
         ++directions_.learned;
@@ -200,7 +206,7 @@ class Run {
     Jump jump;
     jump.time = state_.time;
     jump.scaled_time = state_.scaled_time;
-    jump.neuron = static_cast<int>(directions_.learned);
+    jump.neuron = directions_.learned;
     jump.direction = directions_.direction(0);
     jump.loss_before = loss_;
     std::vector<double> gradient(directions_.params);
@@ -215,7 +221,7 @@ class Run {
       const double behind = logs[0] - logs[j];
       if (j > 0 && behind > together && (options_.activation_window <= 0 || behind > options_.activation_window)) break;
       directions_.show(0, behind <= together && finish > 0 ? 0 : directions_.log_norm(0));
-      jump.activated.push_back(static_cast<int>(directions_.learned++));
+      jump.activated.push_back(directions_.learned++);
     }
     jump.gap = 1;
     const double next = Growth(directions_, now.rate, backend_).crossing(0, 2 * least);

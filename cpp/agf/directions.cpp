@@ -132,7 +132,7 @@ Directions Directions::of(const State& state, bool& known) {
       const auto split = neurons.begin() + static_cast<std::ptrdiff_t>(k * h);
       out.visible_neuron.assign(neurons.begin(), split);
       out.neuron.assign(split, neurons.end());
-      out.learned = static_cast<std::size_t>(learned->values[0]);
+      out.learned = static_cast<int>(learned->values[0]);
       known = true;
       return out;
     }

@@ -27,7 +27,7 @@ struct Directions {
   std::vector<double> frame;   // (params, params)
   std::vector<Wide> faint;     // (count, params)
   std::vector<Wide> neuron;    // (count, neurons)
-  std::size_t learned = 0;     // directions that have activated so far
+  int learned = 0;             // directions that have activated so far; -1: visible columns need not be active
 
   std::size_t visible_count() const { return params ? visible.size() / params : 0; }
   std::size_t count() const { return params ? faint.size() / params : 0; }

@@ -38,14 +38,19 @@ void quadratic_form(const Problem& problem, Stats& stats, const Signal& residual
   ++stats.evaluations;
 }
 
-Modes modes(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual) {
-  const std::size_t m = problem.params();
+Modes modes(std::vector<double> form, Backend& backend, Stats& stats) {
   Modes out;
-  quadratic_form(problem, stats, residual, out.frame);
+  out.rate.resize(static_cast<std::size_t>(std::lround(std::sqrt(static_cast<double>(form.size())))));
+  out.frame = std::move(form);
+  backend.eigen(out.rate.size(), out.frame.data(), out.rate.data());
   ++stats.hessians;
-  out.rate.resize(m);
-  backend.eigen(m, out.frame.data(), out.rate.data());
   return out;
+}
+
+Modes modes(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual) {
+  std::vector<double> form;
+  quadratic_form(problem, stats, residual, form);
+  return modes(std::move(form), backend, stats);
 }
 
 void adopt(Directions& directions, const Modes& modes, const std::vector<double>* motion, bool structured) {

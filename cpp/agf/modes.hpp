@@ -19,6 +19,7 @@ struct Modes {
 };
 
 Modes modes(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual);
+Modes modes(std::vector<double> form, Backend& backend, Stats& stats);
 
 // Writes the faint columns by their components along the eigenvectors of B, after `motion` (params, params; null: none)
 // has moved them. `structured`: the present frame is that of an earlier B, so that zeros of the change of frame mean

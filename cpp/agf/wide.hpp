@@ -33,9 +33,10 @@ struct Wide {
     return {std::bit_cast<double>((bits & rest) | one), exponent + field - 1023};
   }
 
-  // e^x.
+  // e^x; |x| beyond 1e15, where a double has no fraction left, as 1e15.
   static Wide exp(double x) {
-    constexpr double log2 = 0.6931471805599453094, low = 2.3190468138462996e-17;
+    constexpr double log2 = 0.6931471805599453094, low = 2.3190468138462996e-17, most = 1e15;
+    x = x > most ? most : x < -most ? -most : x;
     const double k = std::nearbyint(x / log2);
     // k ln 2 in two parts: x - k ln 2 is small beside both.
     return of(std::exp(std::fma(-k, log2, x) - k * low), static_cast<std::int64_t>(k));
