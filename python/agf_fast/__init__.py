@@ -11,6 +11,7 @@ from ._attention import Attention
 from ._backend import info, set_threads, version
 from ._compare import Comparison, Match, compare
 from ._dense import Dense
+from ._linear import Linear
 from ._problem import Problem
 from ._state import State
 from ._status import Status
@@ -25,6 +26,7 @@ __all__ = [
     "Comparison",
     "Dense",
     "Jump",
+    "Linear",
     "Match",
     "Problem",
     "Record",
