@@ -14,6 +14,8 @@ constexpr double rounding = std::numeric_limits<double>::epsilon();
 // A difference this much smaller than its terms is rounding that stands for zero.
 constexpr double cancelled = 16 * rounding;
 constexpr int most_sweeps = 60;
+// Rows further than this from what the exact variables say (float32 directions are this rough) were changed.
+constexpr double stale = 1e-5;
 
 // a - b, zero where nothing but rounding is left.
 Wide difference(Wide a, Wide b) {
@@ -133,8 +135,19 @@ Directions Directions::of(const State& state, bool& known) {
       out.visible_neuron.assign(neurons.begin(), split);
       out.neuron.assign(split, neurons.end());
       out.learned = static_cast<int>(learned->values[0]);
+      // Rows changed by someone else since are what counts.
+      State rows = state;
+      out.write(rows);
       known = true;
-      return out;
+      for (std::size_t i = 0; i < h; ++i) {
+        known = known && std::abs(rows.log_norm[i] - state.log_norm[i]) <= stale;
+        for (std::size_t e = i * m; e < (i + 1) * m; ++e)
+          known = known && std::abs(rows.direction[e] - state.direction[e]) <= stale;
+      }
+      if (known) return out;
+      out = {};
+      out.params = m;
+      out.neurons = h;
     }
   }
   out.frame.assign(m * m, 0.0);
