@@ -45,7 +45,7 @@ void Coupled::reset(std::vector<double> theta, std::vector<Dormant> faint) {
   theta_ = std::move(theta);
   faint_ = std::move(faint);
   dense_ = theta_.size() <= most_dense;
-  balance_.resize(coupled());
+  balance_.resize(coupled() * problem_.conserved_count());
   balance_scale_.resize(coupled());
   double none = 0;
   if (!problem_.conserved(theta_.data(), coupled(), coupled() > 0 ? balance_.data() : &none)) balance_.clear();

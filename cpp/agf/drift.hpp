@@ -12,7 +12,7 @@ namespace agf {
 
 class Drift {
  public:
-  explicit Drift(const Problem& problem) : problem_(problem) {
+  explicit Drift(const Problem& problem) : problem_(problem), each_(problem.conserved_count()) {
     double unused = 0;
     has_ = problem.conserved(nullptr, 0, &unused);
   }
@@ -23,8 +23,8 @@ class Drift {
   void begin(const std::vector<double>& theta) {
     if (!has_) return;
     const std::size_t count = theta.size() / problem_.params();
-    start_.resize(count);
-    now_.resize(count);
+    start_.resize(count * each_);
+    now_.resize(count * each_);
     largest_.assign(count, 0.0);
     problem_.conserved(theta.data(), count, start_.data());
   }
@@ -32,15 +32,17 @@ class Drift {
   void look(const std::vector<double>& theta) {
     if (!has_) return;
     const std::size_t m = problem_.params();
-    problem_.conserved(theta.data(), start_.size(), now_.data());
-    for (std::size_t i = 0; i < start_.size(); ++i) {
+    problem_.conserved(theta.data(), largest_.size(), now_.data());
+    for (std::size_t i = 0; i < largest_.size(); ++i) {
       largest_[i] = std::max(largest_[i], dot(m, &theta[i * m], &theta[i * m]));
-      worst_ = std::max(worst_, std::abs(now_[i] - start_[i]) / largest_[i]);
+      for (std::size_t j = i * each_; j < (i + 1) * each_; ++j)
+        worst_ = std::max(worst_, std::abs(now_[j] - start_[j]) / largest_[i]);
     }
   }
 
  private:
   const Problem& problem_;
+  std::size_t each_;  // quantities of one neuron
   bool has_ = false;
   double worst_ = 0;
   std::vector<double> start_, now_, largest_;

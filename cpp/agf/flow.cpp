@@ -22,16 +22,6 @@ constexpr long most_late_steps = 16;
 // Directions this close are one to rounding; this far apart they are two again.
 constexpr double merged_distance = 1e-14, separate_distance = 1e-6;
 
-// ln of the norm below which a neuron's output is out of sight: below a tenth of the accuracy asked for, relative to
-// the residual (and never below rounding, where leaving it out is exact). A sigma that is not homogeneous must also be
-// its leading term to that accuracy.
-double faint_log_norm(const Problem& problem, double loss, double rtol) {
-  const double scale = std::pow(problem.input_scale(), problem.kappa() - 1) / std::sqrt(2 * loss);
-  const double sight = std::log(std::max(0.1 * rtol, 0.05 * problem.epsilon()));
-  const double level = (sight - std::max(0.0, std::log(scale))) / problem.kappa();
-  return problem.homogeneous() ? level : std::min(level, sight - std::max(0.0, std::log(problem.input_scale())));
-}
-
 class Run {
  public:
   Run(const Frame& frame, Backend& backend, Control& control, const State& start, const FlowOptions& options)
@@ -394,6 +384,15 @@ class Run {
 };
 
 }  // namespace
+
+// Below a tenth of the accuracy asked for, relative to the residual (and never below rounding, where leaving it out is
+// exact). A sigma that is not homogeneous must also be its leading term to that accuracy.
+double faint_log_norm(const Problem& problem, double loss, double rtol) {
+  const double scale = std::pow(problem.input_scale(), problem.kappa() - 1) / std::sqrt(2 * loss);
+  const double sight = std::log(std::max(0.1 * rtol, 0.05 * problem.epsilon()));
+  const double level = (sight - std::max(0.0, std::log(scale))) / problem.kappa();
+  return problem.homogeneous() ? level : std::min(level, sight - std::max(0.0, std::log(problem.input_scale())));
+}
 
 Trajectory gradient_flow(const Problem& problem, Backend& backend, Control& control, const State& start,
                          const FlowOptions& options) {

@@ -21,6 +21,9 @@ struct FlowOptions {
   std::function<bool(const Point&, const State*)> observer;  // true stops
 };
 
+// ln of the norm below which a neuron's output is out of sight at a residual of this loss.
+double faint_log_norm(const Problem& problem, double loss, double rtol);
+
 Trajectory gradient_flow(const Problem& problem, Backend& backend, Control& control, const State& start,
                          const FlowOptions& options);
 

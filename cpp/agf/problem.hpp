@@ -60,11 +60,12 @@ class Problem {
                             Shape shape = {}) const = 0;
   // sqrt E|f_i|^2 per neuron.
   virtual void contribution(const double* theta, std::size_t count, double* out) const = 0;
-  // The quantity that the flow conserves, per neuron; false where sigma has none.
+  // The quantities that the flow conserves, (count, conserved_count()); false where sigma has none.
   // Dense with sigma homogeneous of degree k: k |a|^2 - |w|^2.
+  virtual std::size_t conserved_count() const { return 1; }
   virtual bool conserved(const double* theta, std::size_t count, double* out) const = 0;
-  // Puts a homogeneous neuron back on its conserved balance without touching its output: w <- s w, a <- a / s^k; scale
-  // (count) gets s. Only where `conserved` holds.
+  // Puts a homogeneous neuron back on its conserved balance (laid out as `conserved`) without touching its output:
+  // w <- s w, a <- a / s^k; scale (count) gets s. Only where `conserved` holds.
   virtual void rebalance(double* theta, std::size_t count, const double* balance, double* scale) const = 0;
 
   // Floating-point work, for choosing between methods without a clock.

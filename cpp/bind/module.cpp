@@ -3,8 +3,10 @@
 #include <string>
 
 #include "bind/dense.hpp"
+#include "bind/directions.hpp"
 #include "bind/engine.hpp"
 #include "bind/kernel.hpp"
+#include "bind/moments.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/isa.hpp"
 #include "cpu/pool.hpp"
@@ -50,7 +52,9 @@ PYBIND11_MODULE(_core, m) {
   agf::cpu::isa();
   agf::bind::bind_kernel(m);
   agf::bind::bind_dense(m);
+  agf::bind::bind_moments(m);
   agf::bind::bind_engine(m);
+  agf::bind::bind_directions(m);
   m.def("info", &info);
   m.def("set_threads", &set_threads, py::arg("threads"));
   m.def("get_threads", &agf::cpu::pool::threads);

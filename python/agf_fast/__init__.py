@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 from . import _cuda_status as cuda
+from ._attention import Attention
 from ._backend import info, set_threads, version
 from ._compare import Comparison, Match, compare
 from ._dense import Dense
 from ._diagnostics import Diagnosis, KernelMovement, diagnose, kernel_movement
+from ._linear import Linear
 from ._problem import Problem
 from ._state import State
 from ._status import Status
@@ -21,11 +23,13 @@ from ._verbs import alternating_gradient_flow, gradient_descent, gradient_flow
 __version__ = version()
 
 __all__ = [
+    "Attention",
     "Comparison",
     "Dense",
     "Diagnosis",
     "Jump",
     "KernelMovement",
+    "Linear",
     "Match",
     "Problem",
     "Record",

@@ -57,7 +57,7 @@ class Problem(ABC):
         """The blocks of the parameters by name."""
 
     def _conserved(self, theta: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """The quantity each neuron conserves along the flow, None where there is none."""
+        """What each neuron conserves along the flow, (H,) or (H, k); None where there is nothing."""
         return None
 
     def loss(self, theta: Array | State) -> float:

@@ -438,7 +438,8 @@ class _Descent:
             theta = self.theta.astype(np.float64)
             conserved = self.problem._conserved(theta)
             if self.conserved is not None and conserved is not None:
-                self.drift = np.maximum(self.drift, np.abs(conserved - self.conserved))
+                moved = np.abs(conserved - self.conserved).reshape(len(theta), -1).max(axis=1)
+                self.drift = np.maximum(self.drift, moved)
                 self.size = np.maximum(self.size, (theta**2).sum(axis=1))
         if observer is None or not np.isfinite(self.points[-1][1]):
             return False

@@ -6,6 +6,15 @@ leaves of `Dense` serve the dormant phase (r frozen, on the sphere), the active 
 
 from .._flow_jumps import flow_jumps
 from ._dense import Dense
+from ._moments import attention_kernel, attention_samples_kernel, linear_kernel
 from .engine import alternating_gradient_flow, gradient_flow
 
-__all__ = ["Dense", "alternating_gradient_flow", "flow_jumps", "gradient_flow"]
+__all__ = [
+    "Dense",
+    "alternating_gradient_flow",
+    "attention_kernel",
+    "attention_samples_kernel",
+    "flow_jumps",
+    "gradient_flow",
+    "linear_kernel",
+]

@@ -294,11 +294,13 @@ class Drift:
 
     def see(self, direction: Array, log_norm: Array) -> None:
         """Another point of that flow; everything in units of the largest norm so far, which may be below double."""
-        if self._first is None:
+        after = self.kernel.conserved(direction)
+        if self._first is None or after is None:
             return
         top = np.maximum(self._top, log_norm)
-        now = np.exp(2.0 * (log_norm - top)) * self.kernel.conserved(direction)
-        gap = np.abs(now - np.exp(2.0 * (self._unit - top)) * self._first)
+        # A neuron may conserve several numbers.
+        now = np.exp(2.0 * (log_norm - top)) * after.T
+        gap = np.abs(now - np.exp(2.0 * (self._unit - top)) * self._first.T).reshape(-1, len(top)).max(axis=0)
         self._gap = np.maximum(self._gap * np.exp(2.0 * (self._top - top)), gap)
         self._top = top
         self.largest = max(self.largest, float(self._gap.max(initial=0.0)))

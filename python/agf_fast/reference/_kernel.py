@@ -109,7 +109,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def conserved(self, theta: NDArray[Any]) -> NDArray[Any] | None:
-        """What the flow conserves of each neuron, (H,); None where nothing is."""
+        """What the flow conserves of each neuron, (H,) or (H, k); None where nothing is."""
 
     def utility(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]:
         """U(theta_i; r), (H,)."""

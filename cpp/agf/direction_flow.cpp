@@ -1,0 +1,379 @@
+#include "direction_flow.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "clock.hpp"
+#include "coupled.hpp"
+#include "directions.hpp"
+#include "drift.hpp"
+#include "interrupt.hpp"
+#include "linear.hpp"
+#include "modes.hpp"
+#include "transport.hpp"
+
+namespace agf {
+
+namespace {
+
+constexpr long most_steps = 5'000'000;
+// A resting set of columns may have an unstable direction this slow, relative to the largest curvature.
+constexpr double slowest_growth = 1e-9;
+constexpr double late = 3e-4;
+constexpr long most_late_steps = 1000;
+// Least squared pivot of the visible columns' cosines: below it a small column is little beside what it shares with a
+// large one, and the error of the large one drowns it.
+constexpr double least_independence = 0.01;
+constexpr double least_utility = 1e-10;
+
+class Run {
+ public:
+  Run(const Problem& problem, Backend& backend, Control& control, const State& start, const FlowOptions& options)
+      : problem_(problem),
+        backend_(backend),
+        control_(control),
+        options_(options),
+        state_(start),
+        directions_(Directions::of(start, known_)),
+        transport_(directions_, known_),
+        flow_(problem, backend, control, path_.stats, {options.rtol, false}),
+        drift_(problem),
+        signal_(problem.make_signal()) {
+    state_.components = {};
+    if (std::isnan(state_.log_eta)) state_.log_eta = log_mean_threshold(state_, 2);
+    scale_ = problem.residual(nullptr, 0, *signal_);
+    level_ = faint_log_norm(problem, scale_ > 0 ? scale_ : 1, options.rtol);
+  }
+
+  Trajectory go() {
+    try {
+      integrate();
+    } catch (const Interrupted&) {
+      finish(control_.stop);
+    }
+    if (path_.points.empty()) path_.points.push_back({state_.time, state_.scaled_time, flow_.loss(), elapsed_});
+    write(flow_.theta(), flow_.residual(), state_);
+    path_.state = state_;
+    if (drift_.has()) path_.conserved_drift = drift_.worst();
+    path_.stats.seconds = control_.seconds();
+    return std::move(path_);
+  }
+
+ private:
+  const Problem& problem_;
+  Backend& backend_;
+  Control& control_;
+  const FlowOptions& options_;
+  Trajectory path_;
+  State state_;
+  bool known_ = false;
+  Directions directions_;  // its visible columns are those at the last regrouping; the present ones are the flow's
+  Transport transport_;
+  Coupled flow_;
+  Drift drift_;
+  std::unique_ptr<Signal> signal_;
+  double scale_ = 0, level_ = 0, threshold_ = 0;
+  double elapsed_ = 0, onset_ = 0, since_regroup_ = 0;
+  double reach_ = 0;  // time left until a faint column comes into sight, as far as the last frame tells
+  double top_rate_ = 0;
+  double moved_ = 0;
+  long late_steps_ = 0;
+  std::size_t next_ = 0;  // in save_at
+  bool done_ = false;
+
+  double clock() const { return options_.scaled_clock ? state_.scaled_time : state_.time; }
+  bool empty() const { return flow_.theta().empty(); }
+
+  void finish(Status status) {
+    path_.status = status;
+    done_ = true;
+  }
+
+  void integrate() {
+    if (known_) {
+      regroup();
+    } else {
+      show(level_);
+    }
+    while (next_ < options_.save_at.size() && !options_.save_all && options_.save_at[next_] <= clock()) {
+      record_state();
+      ++next_;
+    }
+    if (options_.save_all) record();
+    if (empty() && !(scale_ > 0)) return finish(Status::nothing_to_learn);
+    while (!done_) {
+      if (control_.poll()) {
+        finish(control_.stop);
+      } else if (options_.loss_tol >= 0 && flow_.loss() <= options_.loss_tol) {
+        finish(Status::loss_tol);
+      } else if (!(options_.t_end - clock() >= std::numeric_limits<double>::min())) {
+        // Shorter than any step that arithmetic can take.
+        finish(Status::t_end);
+      } else if (path_.stats.steps > most_steps) {
+        finish(Status::work_limit);
+      } else if (empty() || at_rest()) {
+        plateau();
+      } else {
+        move();
+      }
+    }
+  }
+
+  double target() const {
+    const bool saves = !options_.save_all && next_ < options_.save_at.size();
+    return saves ? std::min(options_.save_at[next_], options_.t_end) : options_.t_end;
+  }
+
+  // Faint columns, orthogonal to one another, come into sight.
+  void show(double level) {
+    while (directions_.count() > 0 && directions_.log_norm(0) >= level)
+      directions_.show(0, directions_.log_norm(0));
+    threshold_ = level_;
+    begin();
+  }
+
+  // All columns are made orthogonal again and divided anew.
+  void regroup() {
+    directions_.hide();
+    directions_.orthogonalize();
+    show(level_ - 1);
+  }
+
+  // Hands the present division to the joint flow.
+  void begin() {
+    const double hint = flow_.step_hint();
+    flow_.reset(directions_.visible, {});
+    flow_.set_step_hint(hint);
+    drift_.begin(flow_.theta());
+    onset_ = 0;
+    for (std::size_t k = 0; k < directions_.visible_count(); ++k) onset_ = std::max(onset_, relative_rate(k));
+    onset_ = onset_ > 0 ? 1 / onset_ : 0;
+    since_regroup_ = 0;
+    late_steps_ = 0;
+    transport_.begin();
+    settle(modes(problem_, backend_, path_.stats, flow_.residual()));
+  }
+
+  void settle(const Modes& now) {
+    transport_.settle(now);
+    top_rate_ = now.rate.back();
+    const double least = std::max(least_utility * top_rate_, 1e-300);
+    reach_ = directions_.count() > 0 ? Growth(directions_, now.rate, backend_).crossing(level_ + 1, least) : infinity;
+  }
+
+  double relative_rate(std::size_t k) const {
+    const std::size_t m = state_.params;
+    return norm(m, &flow_.gradient()[k * m]) / norm(m, &flow_.theta()[k * m]);
+  }
+
+  void record() { push({state_.time, state_.scaled_time, flow_.loss(), elapsed_}, nullptr); }
+
+  void record_state() {
+    State state = state_;
+    write(flow_.theta(), flow_.residual(), state);
+    push({state.time, state.scaled_time, flow_.loss(), elapsed_}, &state);
+  }
+
+  // The state of these visible columns, at whose residual the faint ones have arrived.
+  void write(const std::vector<double>& theta, const Signal& residual, State& state) {
+    transport_.settle(modes(problem_, backend_, path_.stats, residual));
+    directions_.visible = theta;
+    directions_.learned = -1;
+    directions_.write(state);
+  }
+
+  void push(const Point& point, const State* state) {
+    path_.points.push_back(point);
+    if (state) path_.states.push_back(*state);
+    if (options_.observer && options_.observer(point, state)) finish(Status::callback);
+  }
+
+  // As in `gradient_flow`. An unstable hidden direction is no reason to go on where a faint column carries it too: the
+  // column was its equal before, and grows faster.
+  bool at_rest() {
+    if (!flow_.implicit()) return false;
+    const double time = since_regroup_ + onset_;
+    const double left = flow_.gradient_square() * time;
+    const double loss = flow_.loss();
+    const double accuracy = std::max(0.1 * options_.rtol, 10 * problem_.epsilon());
+    const bool settled = left <= std::max(accuracy * accuracy * loss, 1e-20 * scale_);
+    bool quiet = left <= std::max(late * loss, 1e-20 * scale_);
+    const std::size_t m = state_.params;
+    for (std::size_t k = 0; k < directions_.visible_count() && quiet; ++k) {
+      const double* x = &flow_.theta()[k * m];
+      const double square = dot(m, x, x);
+      quiet = relative_rate(k) * time <= 1 &&
+              !(square < 0.1 && dot(m, x, &flow_.gradient()[k * m]) * time > 1e-3 * square);
+    }
+    late_steps_ = quiet ? late_steps_ + 1 : 0;
+    if (!quiet || (!settled && late_steps_ <= most_late_steps)) return false;
+    if (!flow_.stable(slowest_growth) && !(settled && std::isfinite(reach_))) return false;
+    if (!settled) path_.note("valley_frozen");
+    return true;
+  }
+
+  void plateau() {
+    const Modes now = modes(problem_, backend_, path_.stats, flow_.residual());
+    settle(now);
+    const double least = std::max(2 * least_utility * std::sqrt(2 * scale_) * problem_.input_scale(), 1e-300);
+    const double goal = target();
+    const double unit = options_.scaled_clock ? std::exp(state_.log_eta) : 1;
+    const double left = (goal - clock()) * unit;
+    double time = directions_.count() > 0 ? Growth(directions_, now.rate, backend_).crossing(level_, least) : infinity;
+    if (!std::isfinite(time) && !std::isfinite(goal)) return finish(Status::inert);
+    const bool crossed = time <= left;
+    if (!crossed) time = left;
+    directions_.grow(now.rate, time);
+    state_.time += time;
+    state_.scaled_time += time * std::exp(-state_.log_eta);
+    elapsed_ += time;
+    if (!crossed) (options_.scaled_clock ? state_.scaled_time : state_.time) = goal;
+    directions_.visible = flow_.theta();
+    if (crossed) {
+      directions_.orthogonalize();
+      elapsed_ = 0;
+      flow_.set_step_hint(0);
+      // To rounding at the level.
+      show(level_ - 1e-6);
+    } else {
+      transport_.begin();
+      reach_ -= time;
+    }
+    if (options_.save_all) {
+      record();
+    } else if (!crossed && next_ < options_.save_at.size() && options_.save_at[next_] == goal) {
+      record_state();
+      ++next_;
+    }
+  }
+
+  void move() {
+    const double unit = options_.scaled_clock ? std::exp(state_.log_eta) : 1;
+    // Points to save are read off the dense output; only the end is stepped to.
+    const double to_end = (options_.t_end - clock()) * unit;
+    // A faint column must not grow far into sight before it is seen.
+    const double limit = std::min(to_end, std::max(reach_, 0.1 / std::max(top_rate_, 1e-300)));
+    const State before = state_;
+    const double from = clock(), elapsed_before = elapsed_;
+    const auto step = flow_.advance(limit, to_end, moved_);
+    if (step == Coupled::Step::stopped) return;
+    if (step == Coupled::Step::failed) return finish(Status::non_finite);
+    state_.time += moved_;
+    state_.scaled_time += moved_ * std::exp(-state_.log_eta);
+    elapsed_ += moved_;
+    since_regroup_ += moved_;
+    reach_ -= moved_;
+    if (moved_ == to_end && std::isfinite(options_.t_end))
+      (options_.scaled_clock ? state_.scaled_time : state_.time) = options_.t_end;
+    drift_.look(flow_.theta());
+    double reached = 0;
+    while (!options_.save_all && !done_ && next_ < options_.save_at.size() && options_.save_at[next_] <= clock()) {
+      const double at = options_.save_at[next_];
+      const double s = std::clamp((at - from) / (moved_ / unit), reached, 1.0);
+      carry(reached, s);
+      reached = s;
+      const std::vector<double> theta = visible(s);
+      Point point;
+      point.loss = problem_.residual(theta.data(), theta.size() / state_.params, *signal_);
+      point.time = before.time + s * moved_;
+      point.scaled_time = before.scaled_time + s * moved_ * std::exp(-state_.log_eta);
+      (options_.scaled_clock ? point.scaled_time : point.time) = at;
+      point.elapsed = elapsed_before + s * moved_;
+      State state = state_;
+      state.time = point.time;
+      state.scaled_time = point.scaled_time;
+      write(theta, *signal_, state);
+      ++next_;
+      push(point, &state);
+    }
+    carry(reached, 1);
+    if (options_.save_all) record();
+    if (done_) return;
+    if (transport_.log_size() >= threshold_) {
+      settle(modes(problem_, backend_, path_.stats, flow_.residual()));
+      directions_.orthogonalize();
+      directions_.visible = flow_.theta();
+      if (directions_.log_norm(0) >= level_) return show(level_);
+      transport_.begin();
+      // The sum over all columns is that much above the largest of them.
+      threshold_ = level_ + transport_.log_size() - directions_.log_norm(0) + 1e-9;
+    }
+    if (crowded()) {
+      settle(modes(problem_, backend_, path_.stats, flow_.residual()));
+      directions_.visible = flow_.theta();
+      regroup();
+    }
+  }
+
+  // Visible columns have faded, or share so much that they had better be made orthogonal.
+  bool crowded() const {
+    const std::size_t m = state_.params, k = directions_.visible_count();
+    std::vector<double> unit = flow_.theta(), cosines(k * k);
+    for (std::size_t i = 0; i < k; ++i) {
+      const double length = norm(m, &unit[i * m]);
+      if (std::log(length) < level_ - 2) return true;
+      for (std::size_t e = 0; e < m; ++e) unit[i * m + e] /= length;
+    }
+    for (std::size_t i = 0; i < k; ++i) {
+      // Cholesky's factor, row by row.
+      for (std::size_t j = 0; j <= i; ++j) {
+        double sum = dot(m, &unit[i * m], &unit[j * m]);
+        for (std::size_t l = 0; l < j; ++l) sum -= cosines[i * k + l] * cosines[j * k + l];
+        if (j < i) {
+          cosines[i * k + j] = sum / cosines[j * k + j];
+        } else if (sum < least_independence) {
+          return true;
+        } else {
+          cosines[i * k + i] = std::sqrt(sum);
+        }
+      }
+    }
+    return false;
+  }
+
+  std::vector<double> visible(double s) const {
+    std::vector<double> theta;
+    std::vector<Dormant> none;
+    flow_.between(s, theta, none);
+    return theta;
+  }
+
+  // Moves the faint columns from one fraction of the last step to another.
+  void carry(double from, double to) {
+    if (directions_.count() == 0 || !(to > from)) return;
+    look_for_interruption();
+    std::vector<double> form[3];
+    const double place[3] = {Transport::first, 0.5, Transport::last};
+    for (int k = 0; k < 3; ++k) {
+      const std::vector<double> theta = visible(from + place[k] * (to - from));
+      problem_.residual(theta.data(), theta.size() / state_.params, *signal_);
+      quadratic_form(problem_, path_.stats, *signal_, form[k]);
+    }
+    const double h = (to - from) * moved_;
+    if (transport_.step(form[0], form[1], form[2], h)) {
+      if (transport_.strained()) settle(modes(std::move(form[2]), backend_, path_.stats));
+    } else if (Transport::still(form[0], form[1], form[2], h)) {
+      const Modes now = modes(std::move(form[1]), backend_, path_.stats);
+      settle(now);
+      directions_.grow(now.rate, h);
+      transport_.begin();
+      reach_ -= h;
+    } else {
+      const double middle = 0.5 * (from + to);
+      carry(from, middle);
+      carry(middle, to);
+    }
+  }
+};
+
+}  // namespace
+
+Trajectory gradient_flow_of_directions(const Problem& problem, Backend& backend, Control& control, const State& start,
+                                       const FlowOptions& options) {
+  // Once only: what it takes to leave in order may call kernels again.
+  const std::function<bool()> ask = [&control]() { return !control.stopping && control.poll(); };
+  const InterruptionScope scope(ask);
+  return Run(problem, backend, control, start, options).go();
+}
+
+}  // namespace agf

@@ -1,0 +1,73 @@
+// Neurons whose dynamics are linear while the residual stands still, theta_i' = B theta_i with one B for all, as
+// directions of the neuron space.
+//
+// Theta (params, neurons) has one column per neuron. Theta -> Theta Q, Q orthogonal, leaves outputs and flow alone, and
+// the flow multiplies from the left only; so Theta = sum_j c_j v_j^T with an orthonormal frame {v_j} of the neuron
+// space that stands still, and each column c_j moves like a neuron by itself. A frame of singular vectors keeps every
+// scale apart: no component is forgotten beside one that is e^{1000} times larger.
+//
+// Every column is held by its components in an orthonormal frame of the parameters, each with an exponent of its own.
+// In the frame of B's eigenvectors they are multiplied by e^{beta t}: exact for any t.
+#pragma once
+
+#include <vector>
+
+#include "backend.hpp"
+#include "trajectory.hpp"
+#include "wide.hpp"
+
+namespace agf {
+
+struct Directions {
+  std::size_t params = 0, neurons = 0;
+  // Columns that shape the residual, in the parameters themselves: (k, params), with their neuron-space vectors.
+  std::vector<double> visible;
+  std::vector<Wide> visible_neuron;  // (k, neurons)
+  // The others, by components in the rows of `frame`.
+  std::vector<double> frame;   // (params, params)
+  std::vector<Wide> faint;     // (count, params)
+  std::vector<Wide> neuron;    // (count, neurons)
+  int learned = 0;             // directions that have activated so far; -1: visible columns need not be active
+
+  std::size_t visible_count() const { return params ? visible.size() / params : 0; }
+  std::size_t count() const { return params ? faint.size() / params : 0; }
+
+  // From the exact variables of an earlier run where `state` has them, from its rows otherwise. `known`: it had them.
+  static Directions of(const State& state, bool& known);
+  // Writes rows, log-norms and the exact variables.
+  void write(State& state) const;
+
+  // Turns the faint columns into sigma_j u_j, u_j orthonormal, in descending order, each to high relative accuracy;
+  // columns that depend on others are dropped.
+  void orthogonalize();
+  double log_norm(std::size_t j) const;
+  // The direction of faint column j in the parameters.
+  std::vector<double> direction(std::size_t j) const;
+  // Moves faint column j, orthogonal to the others, to the visible ones, at e^log_norm.
+  void show(std::size_t j, double log_norm);
+  // Moves every visible column to the faint ones, which are not orthogonal then.
+  void hide();
+
+  // Writes the faint columns in the new frame (rows): columns <- turn * columns, turn (params, params).
+  void turn(const std::vector<double>& turn, std::vector<double> new_frame);
+  // Components of the frame's row l times e^{rate_l t}.
+  void grow(const std::vector<double>& rate, double t);
+};
+
+// Singular values of e^{beta t} Z, Z the faint columns, for any t: no vector is needed, so doubles do.
+class Growth {
+ public:
+  Growth(const Directions& directions, const std::vector<double>& rate, Backend& backend);
+  // ln of the largest at t, its slope, and (where asked for) ln of all of them, descending, as far as doubles reach.
+  double at(double t, double& slope, std::vector<double>* all = nullptr) const;
+  // When the largest, whose logarithm is convex in t, rises through e^level; at once where it is beyond and rising.
+  // Infinite without a component that grows faster than `least`.
+  double crossing(double level, double least) const;
+
+ private:
+  const Directions& directions_;
+  const std::vector<double>& rate_;
+  Backend& backend_;
+};
+
+}  // namespace agf
