@@ -5,6 +5,7 @@
 #include "bind/dense.hpp"
 #include "bind/engine.hpp"
 #include "bind/kernel.hpp"
+#include "bind/modular.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/isa.hpp"
 #include "cpu/pool.hpp"
@@ -50,6 +51,7 @@ PYBIND11_MODULE(_core, m) {
   agf::cpu::isa();
   agf::bind::bind_kernel(m);
   agf::bind::bind_dense(m);
+  agf::bind::bind_modular(m);
   agf::bind::bind_engine(m);
   m.def("info", &info);
   m.def("set_threads", &set_threads, py::arg("threads"));

@@ -10,6 +10,7 @@ from . import _cuda_status as cuda
 from ._backend import info, set_threads, version
 from ._compare import Comparison, Match, compare
 from ._dense import Dense
+from ._modular import ModularAddition
 from ._problem import Problem
 from ._state import State
 from ._status import Status
@@ -24,6 +25,7 @@ __all__ = [
     "Dense",
     "Jump",
     "Match",
+    "ModularAddition",
     "Problem",
     "Record",
     "State",
