@@ -7,6 +7,7 @@
 #include "bind/engine.hpp"
 #include "bind/kernel.hpp"
 #include "bind/moments.hpp"
+#include "bind/modular.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/isa.hpp"
 #include "cpu/pool.hpp"
@@ -53,6 +54,7 @@ PYBIND11_MODULE(_core, m) {
   agf::bind::bind_kernel(m);
   agf::bind::bind_dense(m);
   agf::bind::bind_moments(m);
+  agf::bind::bind_modular(m);
   agf::bind::bind_engine(m);
   agf::bind::bind_directions(m);
   m.def("info", &info);

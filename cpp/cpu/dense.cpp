@@ -5,6 +5,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "agf/balance.hpp"
 #include "agf/interrupt.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/isa.hpp"
@@ -664,31 +665,13 @@ template <typename T>
 bool DenseCpu<T>::conserved(const double* theta, std::size_t count, double* out) const {
   const Traits t = traits(sigma_);
   if (!t.homogeneous) return false;
-  for (std::size_t i = 0; i < count; ++i) {
-    const double* w = theta + i * m_;
-    out[i] = t.degree * loops<double>().sum_squares(c_, w + d_) - loops<double>().sum_squares(d_, w);
-  }
+  layer_balance(d_, c_, t.degree, theta, count, out);
   return true;
 }
 
-// k |a|^2 s^{-2k} - |w|^2 s^2 falls in s; Newton in ln s from so close by needs two or three steps.
 template <typename T>
 void DenseCpu<T>::rebalance(double* theta, std::size_t count, const double* balance, double* scale) const {
-  const double degree = traits(sigma_).degree;
-  for (std::size_t i = 0; i < count; ++i) {
-    double* w = theta + i * m_;
-    const double outer = degree * loops<double>().sum_squares(c_, w + d_), inner = loops<double>().sum_squares(d_, w);
-    double log_s = 0;
-    for (int k = 0; k < 8; ++k) {
-      const double a = outer * std::exp(-2 * degree * log_s), b = inner * std::exp(2 * log_s);
-      log_s += (a - b - balance[i]) / (2 * (degree * a + b));
-    }
-    // A neuron that has all but lost one of its layers has no balance to speak of.
-    scale[i] = std::abs(log_s) < 0.5 ? std::exp(log_s) : 1.0;
-    const double other = std::pow(scale[i], -degree);
-    for (std::size_t e = 0; e < d_; ++e) w[e] *= scale[i];
-    for (std::size_t e = d_; e < m_; ++e) w[e] *= other;
-  }
+  rebalance_layers(d_, c_, traits(sigma_).degree, theta, count, balance, scale);
 }
 
 template <typename T>

@@ -13,6 +13,7 @@ from ._compare import Comparison, Match, compare
 from ._dense import Dense
 from ._diagnostics import Diagnosis, KernelMovement, diagnose, kernel_movement
 from ._linear import Linear
+from ._modular import ModularAddition
 from ._problem import Problem
 from ._state import State
 from ._status import Status
@@ -31,6 +32,7 @@ __all__ = [
     "KernelMovement",
     "Linear",
     "Match",
+    "ModularAddition",
     "Problem",
     "Record",
     "State",
