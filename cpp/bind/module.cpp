@@ -3,6 +3,7 @@
 #include <string>
 
 #include "bind/dense.hpp"
+#include "bind/diagonal.hpp"
 #include "bind/engine.hpp"
 #include "bind/kernel.hpp"
 #include "cpu/blas.hpp"
@@ -50,6 +51,7 @@ PYBIND11_MODULE(_core, m) {
   agf::cpu::isa();
   agf::bind::bind_kernel(m);
   agf::bind::bind_dense(m);
+  agf::bind::bind_diagonal(m);
   agf::bind::bind_engine(m);
   m.def("info", &info);
   m.def("set_threads", &set_threads, py::arg("threads"));

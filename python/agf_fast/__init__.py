@@ -10,6 +10,7 @@ from . import _cuda_status as cuda
 from ._backend import info, set_threads, version
 from ._compare import Comparison, Match, compare
 from ._dense import Dense
+from ._diagonal import Diagonal
 from ._problem import Problem
 from ._state import State
 from ._status import Status
@@ -22,6 +23,7 @@ __version__ = version()
 __all__ = [
     "Comparison",
     "Dense",
+    "Diagonal",
     "Jump",
     "Match",
     "Problem",

@@ -6,6 +6,7 @@ leaves of `Dense` serve the dormant phase (r frozen, on the sphere), the active 
 
 from .._flow_jumps import flow_jumps
 from ._dense import Dense
+from ._diagonal import Diagonal
 from .engine import alternating_gradient_flow, gradient_flow
 
-__all__ = ["Dense", "alternating_gradient_flow", "flow_jumps", "gradient_flow"]
+__all__ = ["Dense", "Diagonal", "alternating_gradient_flow", "flow_jumps", "gradient_flow"]
