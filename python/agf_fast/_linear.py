@@ -163,7 +163,9 @@ class Linear(Problem):
                 )
         problem = cls.__new__(cls)
         problem._bind(
-            of_moments(spread, yx, trace), kind, "sigma_xx is zero, expected some variance of the inputs; check the data"
+            of_moments(spread, yx, trace),
+            kind,
+            "sigma_xx is zero, expected some variance of the inputs; check the data",
         )
         return problem
 
