@@ -265,7 +265,8 @@ class Run {
     race_options.clock = degree_;
     race_options.threshold = level_;
     race_options.rtol = options_.rtol;
-    race_options.inert = std::max(1e-10 * std::sqrt(2 * scale_) * problem_.input_scale(), 1e-300);
+    const double reach = std::pow(problem_.input_scale(), problem_.kappa() - 1);
+    race_options.inert = std::max(1e-10 * std::sqrt(2 * scale_) * reach, 1e-300);
     const double goal = target();
     const double left = goal - clock();
     race_options.log_limit = std::log(left) + (options_.scaled_clock ? state_.log_eta : 0);
