@@ -131,7 +131,13 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   };
   std::vector<Passed> course{{0, flow.loss()}};
   long late_steps = 0, idle_steps = 0;
+  bool implicit = flow.implicit();
   for (long steps = 0;; ++steps) {
+    // Each method has its own limit.
+    if (flow.implicit() != implicit) {
+      implicit = flow.implicit();
+      steps = 0;
+    }
     if (members.empty()) {
       outcome.converged = true;
       break;

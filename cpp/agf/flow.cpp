@@ -19,6 +19,9 @@ constexpr long most_steps = 5'000'000;
 constexpr double slowest_growth = 1e-9;
 constexpr double late = 3e-4;
 constexpr long most_late_steps = 16;
+// What is left to gain falls by this factor within that many steps on the way to an equilibrium, exponential or a power
+// of time, and the steps of a valley without end gain less.
+constexpr double falling = 0.5;
 // Directions this close are one to rounding; this far apart they are two again.
 constexpr double merged_distance = 1e-14, separate_distance = 1e-6;
 
@@ -111,6 +114,7 @@ class Run {
   double onset_ = 0;          // time scale of the fastest growth at the last regrouping
   double since_regroup_ = 0;  // on its own: elapsed_ may be inf, where a plateau is longer than any double
   long late_steps_ = 0;
+  double late_left_ = 0;  // what was left to gain at the first of them
   std::vector<std::size_t> twin_;  // of each neuron, one that had its direction at some time; else their number
   std::size_t next_ = 0;           // in save_at
   bool done_ = false;
@@ -250,6 +254,11 @@ class Run {
               !(square < 0.1 && dot(m, x, &coupled_flow_.gradient()[k * m]) * time > 1e-3 * square);
     }
     late_steps_ = quiet ? late_steps_ + 1 : 0;
+    if (late_steps_ == 1) late_left_ = left;
+    if (late_steps_ > most_late_steps && left < falling * late_left_) {
+      late_steps_ = 1;
+      late_left_ = left;
+    }
     if (!quiet || (!settled && late_steps_ <= most_late_steps)) return false;
     if (!coupled_flow_.stable(slowest_growth)) return false;
     if (!settled) path_.note("valley_frozen");
@@ -265,7 +274,8 @@ class Run {
     race_options.clock = degree_;
     race_options.threshold = level_;
     race_options.rtol = options_.rtol;
-    race_options.inert = std::max(1e-10 * std::sqrt(2 * scale_) * problem_.input_scale(), 1e-300);
+    const double reach = std::pow(problem_.input_scale(), problem_.kappa() - 1);
+    race_options.inert = std::max(1e-10 * std::sqrt(2 * scale_) * reach, 1e-300);
     const double goal = target();
     const double left = goal - clock();
     race_options.log_limit = std::log(left) + (options_.scaled_clock ? state_.log_eta : 0);

@@ -228,6 +228,8 @@ class Attention(Problem):
     def attention_matrix(self, theta: Array | State) -> Array:
         """What the heads have learned together, V = sum_i v_i q_i k_i^T: the prediction is x_q^T V s.
 
+        Every row counts, as in `loss`; of a run's state ``state.parameters()[state.active]`` are the active heads.
+
         Parameters
         ----------
         theta : (H, m) array or State
