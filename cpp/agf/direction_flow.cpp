@@ -126,8 +126,7 @@ class Run {
 
   // Faint columns, orthogonal to one another, come into sight.
   void show(double level) {
-    while (directions_.count() > 0 && directions_.log_norm(0) >= level)
-      directions_.show(0, directions_.log_norm(0));
+    while (directions_.count() > 0 && directions_.log_norm(0) >= level) directions_.show(0, directions_.log_norm(0));
     threshold_ = level_;
     begin();
   }
@@ -202,8 +201,8 @@ class Run {
     for (std::size_t k = 0; k < directions_.visible_count() && quiet; ++k) {
       const double* x = &flow_.theta()[k * m];
       const double square = dot(m, x, x);
-      quiet = relative_rate(k) * time <= 1 &&
-              !(square < 0.1 && dot(m, x, &flow_.gradient()[k * m]) * time > 1e-3 * square);
+      quiet =
+          relative_rate(k) * time <= 1 && !(square < 0.1 && dot(m, x, &flow_.gradient()[k * m]) * time > 1e-3 * square);
     }
     late_steps_ = quiet ? late_steps_ + 1 : 0;
     if (!quiet || (!settled && late_steps_ <= most_late_steps)) return false;

@@ -1,4 +1,5 @@
-// The faint columns of `Directions` under a quadratic form B(t) that moves: G' = B(t) G, columns = G * (columns before).
+// The faint columns of `Directions` under a quadratic form B(t) that moves: G' = B(t) G, columns = G * (columns
+// before).
 #pragma once
 
 #include <vector>
