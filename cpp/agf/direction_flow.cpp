@@ -222,7 +222,7 @@ class Run {
     if (!std::isfinite(time) && !std::isfinite(goal)) return finish(Status::inert);
     const bool crossed = time <= left;
     if (!crossed) time = left;
-    directions_.grow(now.rate, time);
+    transport_.grow(now, time);
     state_.time += time;
     state_.scaled_time += time * std::exp(-state_.log_eta);
     elapsed_ += time;
@@ -235,7 +235,6 @@ class Run {
       // To rounding at the level.
       show(level_ - 1e-6);
     } else {
-      transport_.begin();
       reach_ -= time;
     }
     if (options_.save_all) {
@@ -352,11 +351,7 @@ class Run {
     if (transport_.step(form[0], form[1], form[2], h)) {
       if (transport_.strained()) settle(modes(std::move(form[2]), backend_, path_.stats));
     } else if (Transport::still(form[0], form[1], form[2], h)) {
-      const Modes now = modes(std::move(form[1]), backend_, path_.stats);
-      settle(now);
-      directions_.grow(now.rate, h);
-      transport_.begin();
-      reach_ -= h;
+      transport_.grow(modes(std::move(form[1]), backend_, path_.stats), h);
     } else {
       const double middle = 0.5 * (from + to);
       carry(from, middle);

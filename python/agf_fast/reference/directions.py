@@ -374,6 +374,8 @@ class _Flow:
 
     def _adopt(self, motion: Array | None) -> None:
         self.beta, vectors = modes(self.network.kernel, self.network.residual())
+        # The largest grows into all columns alike, and in a frame that turns they would keep nothing else.
+        self.network.directions.orthogonalize()
         self.network.directions.adopt(self.beta, vectors, motion, self.network.structured)
         self.network.structured = True
 
