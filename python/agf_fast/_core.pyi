@@ -156,6 +156,32 @@ def gradient_flow(
     observer: Callable[[dict[str, Any]], bool] | None,
     adaptive_rate: bool = False,
 ) -> dict[str, Any]: ...
+def directions_alternating_gradient_flow(
+    kernel: Kernel,
+    start: dict[str, Any],
+    *,
+    max_jumps: int,
+    loss_tol: float,
+    activation_window: float,
+    adaptive_rate: bool,
+    active_time: float,
+    rtol: float,
+    max_seconds: float,
+    observer: Callable[[dict[str, Any]], bool] | None,
+) -> dict[str, Any]: ...
+def directions_gradient_flow(
+    kernel: Kernel,
+    start: dict[str, Any],
+    t_end: float,
+    *,
+    clock: str,
+    save_at: Sequence[float] | NDArray[np.float64] | None,
+    loss_tol: float,
+    rtol: float,
+    max_seconds: float,
+    observer: Callable[[dict[str, Any]], bool] | None,
+    adaptive_rate: bool = False,
+) -> dict[str, Any]: ...
 def info() -> dict[str, Any]: ...
 def set_threads(threads: int) -> None: ...
 def get_threads() -> int: ...
