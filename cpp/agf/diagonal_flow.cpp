@@ -69,11 +69,11 @@ class Run {
   double log_unit_ = 0;  // set by unit(), before the field is made
   DiagonalField field_;
   Trajectory path_;
-  std::vector<double> y_;           // x or ln v of the felt, T of the others
+  std::vector<double> y_;            // x or ln v of the felt, T of the others
   std::vector<unsigned char> logs_;  // whether it is ln v
-  std::vector<double> level_;       // |x| or ln v from which on a neuron is felt; -infinity: always
-  std::vector<double> shown_;       // |x| or ln v where its growth is to be followed closely
-  std::vector<double> edge_;        // |T| at level_; of pinned neurons T, 0 there
+  std::vector<double> level_;        // |x| or ln v from which on a neuron is felt; -infinity: always
+  std::vector<double> shown_;        // |x| or ln v where its growth is to be followed closely
+  std::vector<double> edge_;         // |T| at level_; of pinned neurons T, 0 there
   std::vector<unsigned char> felt_;
   std::vector<signed char> side_;  // of the felt whose variable is ln v
   Trial trial_;
@@ -155,13 +155,15 @@ class Run {
   }
   double log_v_of_mirror(std::size_t i, double t) const {
     const DiagonalNeuron& neuron = network_.neuron(i);
+    double way = std::abs(t);
     if (neuron.pinned()) {
-      const double left = std::max(-network_.sign(i) * t, 0.0);
       const double beyond = level_[i] < neuron.end() ? neuron.travel(level_[i], neuron.end(), log_unit_)
                                                      : -neuron.travel(neuron.end(), level_[i], log_unit_);
-      return neuron.log_v(neuron.arrival(left + beyond, log_unit_));
+      way = std::max(beyond - network_.sign(i) * t, 0.0);
+    } else if (way == edge_[i]) {
+      return log_v_of_level(i);
     }
-    return std::abs(t) >= edge_[i] ? log_v_of_level(i) : neuron.log_v(neuron.arrival(std::abs(t), log_unit_));
+    return neuron.log_v(neuron.arrival(way, log_unit_));
   }
 
   void gather(const std::vector<double>& y, State& state) {
@@ -169,8 +171,7 @@ class Run {
       if (felt_[i])
         network_.set(i, field_.sign(i, y[i]), field_.log_v(i, y[i]));
       else
-        network_.set(i, network_.neuron(i).pinned() ? network_.sign(i) : (y[i] < 0 ? -1 : 1),
-                     log_v_of_mirror(i, y[i]));
+        network_.set(i, network_.neuron(i).pinned() ? network_.sign(i) : (y[i] < 0 ? -1 : 1), log_v_of_mirror(i, y[i]));
     }
     network_.write(state, std::vector<signed char>(count_, 0));
     for (std::size_t i = 0; i < count_; ++i) state.active[i] = state.log_norm[i] >= 0;
@@ -220,8 +221,8 @@ class Run {
 
   double tolerance() const { return 0.1 * options_.rtol; }
 
-  // Everybody felt would move by less than the accuracy asked for, were time endless: then they are put where they would
-  // come to, because late in a run E[x r] is a difference that small.
+  // Everybody felt would move by less than the accuracy asked for, were time endless: then they are put where they
+  // would come to, because late in a run E[x r] is a difference that small.
   bool at_rest() {
     double fastest = 0;
     for (std::size_t i : field_.felt()) fastest = std::max(fastest, std::abs(field_.gradient()[i]));
@@ -248,23 +249,25 @@ class Run {
     return level_[i] == infinity ? (g > 0 ? infinity : -infinity) : 0;
   }
 
-  // r stands still: the others travel in closed form, to where the first of them is felt or to the next time to stop at.
+  // r stands still: the others travel in closed form, to where the first of them is felt or to the next time to stop
+  // at.
   void plateau() {
     double soonest = infinity;
     const std::vector<double>& g = field_.gradient();
     for (std::size_t i = 0; i < count_; ++i)
-      if (!felt_[i] && std::abs(g[i]) > least_) soonest = std::min(soonest, std::max((edge(i, g[i]) - y_[i]) / g[i], 0.0));
+      if (!felt_[i] && std::abs(g[i]) > least_)
+        soonest = std::min(soonest, std::max((edge(i, g[i]) - y_[i]) / g[i], 0.0));
     const double goal = target();
     const double log_left = std::log(goal - clock()) + (options_.scaled_clock ? state_.log_eta : 0);
     if (soonest == infinity && !std::isfinite(goal)) return finish(Status::inert);
     const bool arrives = std::log(soonest) + log_unit_ <= log_left;
     const double log_elapsed = arrives ? std::log(soonest) + log_unit_ : log_left;
     const double travelled = arrives ? soonest : std::exp(log_left - log_unit_);
-    std::vector<std::size_t> arrived;
+    std::vector<std::size_t> there;
     for (std::size_t i = 0; i < count_; ++i) {
       if (felt_[i]) continue;
       if (arrives && std::abs(g[i]) > least_ && (edge(i, g[i]) - y_[i]) / g[i] <= soonest * (1 + 1e-15))
-        arrived.push_back(i);
+        there.push_back(i);
       y_[i] += g[i] * travelled;
     }
     ++path_.stats.steps;
@@ -273,7 +276,7 @@ class Run {
     if (!arrives) (options_.scaled_clock ? state_.scaled_time : state_.time) = goal;
     if (arrives) {
       elapsed_ = 0;
-      for (std::size_t i : arrived) enter(i, g[i] > 0 ? 1 : -1);
+      for (std::size_t i : there) enter(i, g[i] > 0 ? 1 : -1, log_v_of_level(i));
       regroup();
       step_ = 0;
     }
@@ -285,10 +288,16 @@ class Run {
     }
   }
 
-  void enter(std::size_t i, int sign) {
+  // Whether an unfelt neuron at t has come to where it is felt, to rounding, moving with the sign of g.
+  bool arrived(std::size_t i, double t, double g) const {
+    const double e = edge(i, g), slack = 4 * std::numeric_limits<double>::epsilon() * std::abs(e);
+    return std::isfinite(e) && g != 0 && (g > 0 ? t >= e - slack : t <= e + slack);
+  }
+
+  void enter(std::size_t i, int sign, double log_v) {
     felt_[i] = 1;
     if (logs_[i]) side_[i] = static_cast<signed char>(sign);
-    y_[i] = logs_[i] ? level_[i] : sign * level_[i];
+    y_[i] = logs_[i] ? log_v : sign * network_.neuron(i).position(log_v);
   }
 
   void regroup() {
@@ -309,8 +318,8 @@ class Run {
         const double at = logs_[i] ? y_[i] : std::abs(y_[i]);
         if (outward > 0) longest = std::min(longest, std::max(shown_[i] - at, 1.0) / outward);
       } else if (std::abs(field_.gradient()[i]) > least_) {
-        // To its edge, or a little beyond.
-        const double slack = network_.depth() == 2 ? 1 : 1e-3;
+        // To its edge; at depth 2, where nothing depends on it yet, an e-fold beyond.
+        const double slack = network_.depth() == 2 ? 1 : 0;
         longest = std::min(longest, (std::abs(edge(i, f[i]) - y_[i]) + slack) / std::abs(f[i]));
       }
     }
@@ -336,6 +345,7 @@ class Run {
       if (field_.factorise(1 / (Rodas5P::gamma * h))) {
         implicit_step(field_, which, &h, before.data(), f.data(), trial_);
         error = trial_.solved ? scaled_error() : infinity;
+        if (error <= 1 && overshot()) error = 1e3;
       }
       ++path_.stats.steps;
       if (error <= 1) {
@@ -349,6 +359,16 @@ class Run {
       step_ = h * step_factor(error, true);
       field_.look(before.data());
     }
+  }
+
+  // Somebody unfelt has grown by more than an e-fold or two past where it should have been felt.
+  bool overshot() const {
+    for (std::size_t i = 0; i < count_; ++i) {
+      const double g = field_.gradient()[i];
+      if (felt_[i] || !arrived(i, trial_.y1[i], g)) continue;
+      if (log_v_of_mirror(i, trial_.y1[i]) > log_v_of_level(i) + hysteresis) return true;
+    }
+    return false;
   }
 
   double scaled_error() const {
@@ -392,9 +412,8 @@ class Run {
         y_[i] = mirror(i, field_.sign(i, y_[i]), field_.log_v(i, y_[i]));
         side_[i] = 0;
         changed = true;
-      } else if (const double g = field_.gradient()[i]; level_[i] < infinity && std::abs(g) > 0 &&
-                                                          (g > 0 ? y_[i] >= edge(i, g) : y_[i] <= edge(i, g))) {
-        enter(i, g > 0 ? 1 : -1);
+      } else if (const double g = field_.gradient()[i]; arrived(i, y_[i], g)) {
+        enter(i, g > 0 ? 1 : -1, std::max(log_v_of_mirror(i, y_[i]), log_v_of_level(i)));
         changed = true;
       }
     }

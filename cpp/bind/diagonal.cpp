@@ -223,8 +223,7 @@ void bind_diagonal(py::module_& m) {
         "Leaves of a diagonal network on inputs by columns (d, n), which are not copied, and targets (n, 1).");
   m.def("diagonal_path", &run_path, py::arg("kernel"), py::arg("start"), py::kw_only(), py::arg("max_jumps"),
         py::arg("loss_tol"), py::arg("activation_window"), py::arg("adaptive_rate"), py::arg("max_seconds"),
-        py::arg("observer"),
-        "Alternating gradient flow from `start`; from None, its limit at small scale.");
+        py::arg("observer"), "Alternating gradient flow from `start`; from None, its limit at small scale.");
   m.def("diagonal_flow", &run_flow, py::arg("kernel"), py::arg("start"), py::arg("t_end"), py::kw_only(),
         py::arg("clock"), py::arg("save_at"), py::arg("loss_tol"), py::arg("rtol"), py::arg("max_seconds"),
         py::arg("observer"), py::arg("adaptive_rate") = false, "The full gradient flow from `start`.");
