@@ -80,6 +80,14 @@ double DiagonalNeuron::log_rate(double log_v) const {
   return adaptive_ ? sum + (2 - depth()) * log_norm(log_v) : sum;
 }
 
+double DiagonalNeuron::log_rate_slope(double log_v) const {
+  // d v/dx = sqrt(c + v^2), whether c = 0 or not.
+  const double log_step = log_v + 0.5 * log_add(log_gaps_[0], 2 * log_v);
+  double sum = 0;
+  for (std::size_t l = 1; l < log_gaps_.size(); ++l) sum += std::exp(log_step - log_add(log_gaps_[l], 2 * log_v));
+  return adaptive_ ? sum + (2 - depth()) * depth() * std::exp(log_step - 2 * log_norm(log_v)) : sum;
+}
+
 double DiagonalNeuron::log_v_of_product(double log_product_wanted) const {
   // The slope in ln v lies between 1 and the depth and grows: from the right Newton's iterates fall to the root, and
   // both bounds lie right of it, since c + v^2 >= v^2 and >= c.

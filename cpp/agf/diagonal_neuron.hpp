@@ -36,6 +36,8 @@ class DiagonalNeuron {
   double log_product(double log_v) const;
   double log_slope(double log_v) const;
   double log_rate(double log_v) const;
+  // d ln rho / dx.
+  double log_rate_slope(double log_v) const;
   // ln v at which ln |beta| is this.
   double log_v_of_product(double log_product) const;
 

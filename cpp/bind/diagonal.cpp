@@ -7,10 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "agf/diagonal_flow.hpp"
 #include "agf/diagonal_path.hpp"
 #include "bind/arrays.hpp"
 #include "bind/session.hpp"
 #include "bind/unlocked.hpp"
+#include "cpu/backend.hpp"
 #include "cpu/diagonal.hpp"
 
 namespace agf::bind {
@@ -189,6 +191,28 @@ py::dict run_path(const DiagonalKernel& kernel, const py::object& start, int max
   });
 }
 
+py::dict run_flow(const DiagonalKernel& kernel, const py::dict& start, double t_end, const std::string& clock,
+                  const py::object& save_at, double loss_tol, double rtol, double max_seconds,
+                  const py::object& observer, bool adaptive_rate) {
+  const State state = start_of(kernel, start);
+  Session session(max_seconds, observer);
+  FlowOptions options;
+  options.t_end = t_end;
+  options.scaled_clock = clock == "scaled";
+  options.save_all = save_at.is_none();
+  if (!save_at.is_none()) options.save_at = save_at.cast<std::vector<double>>();
+  options.loss_tol = loss_tol;
+  options.adaptive_rate = adaptive_rate;
+  options.rtol = rtol;
+  if (session.has_observer())
+    options.observer = [&](const Point& point, const State* saved) {
+      return session.observe([&]() { return to_dict(point, saved); });
+    };
+  return run(session, [&]() {
+    return diagonal_flow(kernel.design(), kernel.target().data(), cpu::backend(), session.control, state, options);
+  });
+}
+
 }  // namespace
 
 void bind_diagonal(py::module_& m) {
@@ -200,6 +224,9 @@ void bind_diagonal(py::module_& m) {
   m.def("diagonal_path", &run_path, py::arg("kernel"), py::arg("start"), py::kw_only(), py::arg("max_jumps"),
         py::arg("loss_tol"), py::arg("activation_window"), py::arg("adaptive_rate"), py::arg("max_seconds"),
         py::arg("observer"), "Alternating gradient flow from `start`; from None, its limit at small scale.");
+  m.def("diagonal_flow", &run_flow, py::arg("kernel"), py::arg("start"), py::arg("t_end"), py::kw_only(),
+        py::arg("clock"), py::arg("save_at"), py::arg("loss_tol"), py::arg("rtol"), py::arg("max_seconds"),
+        py::arg("observer"), py::arg("adaptive_rate") = false, "The full gradient flow from `start`.");
 }
 
 }  // namespace agf::bind

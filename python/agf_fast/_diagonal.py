@@ -244,6 +244,14 @@ class Diagonal(SampleProblem):
     ) -> dict[str, Any]:
         return self._path(backend, start, options, observer)
 
+    def _flow(
+        self, backend: str, start: dict[str, Any], t_end: float, options: dict[str, Any], observer: Observer | None
+    ) -> dict[str, Any]:
+        kernel = self._kernel(backend)
+        run = kernel.flow if hasattr(kernel, "flow") else lambda *a, **k: core().diagonal_flow(kernel, *a, **k)
+        result: dict[str, Any] = run(start, t_end, **options, observer=observer)
+        return result
+
     def _limit(self, backend: str, options: dict[str, Any], observer: Observer | None) -> dict[str, Any]:
         if options.get("activation_window", 0.0) > 0.0:
             raise ValueError(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import quad
 
+from ._diagonal_flow import follow
 from ._run import Halt, Run, quiet
 
 __all__ = ["Diagonal", "Neuron", "signed_least_squares"]
@@ -117,6 +118,24 @@ class Diagonal:
             )
         return _Path(self, start, max_jumps, loss_tol, Run(max_seconds), observer).follow()
 
+    def flow(
+        self,
+        start: dict[str, Any],
+        t_end: float,
+        *,
+        clock: str,
+        save_at: Array | None,
+        loss_tol: float,
+        rtol: float,
+        max_seconds: float,
+        adaptive_rate: bool = False,
+        observer: Any = None,
+    ) -> dict[str, Any]:
+        """The gradient flow, within the range of double in time. See `agf_fast.gradient_flow`."""
+        if adaptive_rate and self.depth > 2:
+            raise ValueError("adaptive_rate is True with backend='numpy', expected False; use backend='cpp'")
+        return follow(self, Network(start), t_end, clock, save_at, loss_tol, rtol, Run(max_seconds), observer)
+
 
 class Neuron:
     """One neuron through its conserved quantities c_l, as logarithms; everything a function of x."""
@@ -153,6 +172,10 @@ class Neuron:
 
     def log_product(self, log_v: float) -> float:
         return float(log_v + self.log_layers(log_v).sum())
+
+    def log_v_of(self, log_product: float) -> float:
+        """ln v at which ln |beta| is this."""
+        return _root(self.log_product, log_product)
 
     def travel(self, first: float, last: float, log_unit: float) -> float:
         """int dx / rho from first to last, in units of e^log_unit."""
@@ -471,7 +494,7 @@ class Network:
             if side[i] != 0:
                 with np.errstate(divide="ignore"):
                     wanted = float(np.log(np.abs(beta[i])))
-                self.place(i, int(np.sign(beta[i])) or int(self.sign[i]), _root(neuron.log_product, wanted))
+                self.place(i, int(np.sign(beta[i])) or int(self.sign[i]), neuron.log_v_of(wanted))
             elif neuron.pinned:
                 left = -float(self.sign[i] * dual[i])
                 self.place(i, int(self.sign[i]), neuron.arrival(left, unit))
