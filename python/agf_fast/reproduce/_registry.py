@@ -8,7 +8,16 @@ from ._experiment import Experiment
 
 __all__ = ["NAMES", "find"]
 
-NAMES = ("modular-addition", "attention", "linear", "linear-noncommuting", "width")
+NAMES = (
+    "diagonal-2d",
+    "diagonal-5d",
+    "diagonal-spectra",
+    "modular-addition",
+    "attention",
+    "linear",
+    "linear-noncommuting",
+    "width",
+)
 
 
 def find(name: str) -> Experiment:
