@@ -11,6 +11,7 @@ from .._attention import Attention
 from .._diagonal import Diagonal
 from .._linear import Linear
 from .._modular import ModularAddition
+from .._state import State
 
 __all__ = [
     "MODULI",
@@ -19,6 +20,7 @@ __all__ = [
     "bases",
     "commuting",
     "five",
+    "learned",
     "modular_addition",
     "plane",
     "spectrum",
@@ -84,3 +86,8 @@ def five(seed: int = 10) -> tuple[Diagonal, NDArray[np.float64]]:
     X = rng.multivariate_normal(np.zeros(5), np.diag(1.0 / np.arange(1, 6)), 20)
     weights = 10.0 * rng.randn(5)
     return Diagonal(X, X @ weights), weights
+
+
+def learned(problem: Diagonal, state: State) -> NDArray[np.float64]:
+    """The coefficients of active coordinates, as alternating gradient flow counts them: the others are 0."""
+    return np.where(np.asarray(state.active), np.asarray(problem.coefficients(state)), 0.0)

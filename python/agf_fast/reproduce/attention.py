@@ -53,17 +53,7 @@ def compute(setup: Setup) -> Result:
             [k + 1, order[k] + 1, theory.jumps[k].time, jump.time, time, jump.time / time - 1.0,
              theory.levels[k + 1], jump.loss_after, match.truth_level if match else np.nan]
         )  # fmt: skip
-    columns = [
-        "jump",
-        "component",
-        "bound",
-        "AGF time",
-        "flow time",
-        "error",
-        "theory level",
-        "AGF level",
-        "flow level",
-    ]
+    columns = ["jump", "component", "bound", "AGF time", "flow time", "error", "level", "AGF level", "flow level"]
     result.tables.append(Table("Jumps of the population flow", columns, rows))
     final = problem.spectrum(path.state)
     result.tables.append(

@@ -9,7 +9,7 @@ import numpy as np
 from .._diagnostics import kernel_movement
 from .._verbs import alternating_gradient_flow, gradient_flow
 from ._experiment import Experiment, Result, Setup, Table, at_least, at_most, equal, within
-from ._paper import five
+from ._paper import five, learned
 from ._style import AGF, COLOURS, GREY, LOSS, THEORY, figure, label_panels, shades, staircase
 
 SCALES = (0.99, 0.5, 1e-1, 1e-2, 1e-4, 1e-8, 1e-16)
@@ -72,8 +72,8 @@ def compute(setup: Setup) -> Result:
         result.checks.append(equal("coordinates in order 1, 2, 3, 0, 4", order, [1, 2, 3, 0, 4]))
         told = "times .120120, .600696, .981709, 1.112283, 4.219254"
         result.checks.append(within(told, times, TIMES, 5e-7))
-    result.numbers.update(times=times, levels=limit.loss, order=order, kernel_distance=dict(
-        (f"{f['scale']:g}", f["movement"]) for f in lazy + flows))  # fmt: skip
+    result.numbers.update(times=times, levels=limit.loss, order=order,
+                          kernel_distance={f"{f['scale']:g}": f["movement"] for f in lazy + flows})  # fmt: skip
     result.curves.update(problem=problem, limit=limit, flows=flows, lazy=lazy, end=end, weights=weights)
     return result
 
@@ -107,7 +107,7 @@ def _draw_curves(result: Result) -> Any:
     left.set_ylabel(LOSS)
     left.set_title("loss")
     left.legend(fontsize=6.5, ncols=2, loc="lower left")
-    corners = np.vstack([np.zeros(5), [curves["problem"].coefficients(state) for state in limit.states]])
+    corners = np.vstack([np.zeros(5), [learned(curves["problem"], state) for state in limit.states]])
     for ax, flow in ((middle, flows[2]), (right, flows[-1])):
         for i, colour in zip(range(5), COLOURS, strict=False):
             ax.plot(flow["grid"], flow["beta"][:, i], color=colour, label=rf"$\beta_{i}$")
@@ -132,6 +132,8 @@ def _draw_kernel(result: Result) -> Any:
     ax.plot([f["scale"] for f in both], [f["movement"] for f in both], color=THEORY, marker="o")
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.set_xticks([1e2, 1e-2, 1e-6, 1e-10, 1e-14])
+    ax.minorticks_off()
     ax.invert_xaxis()
     ax.axvline(float(np.abs(result.curves["weights"]).max()) ** 0.5, color=GREY, lw=0.8, ls=":")
     ax.annotate(r"$\sqrt{\max|\beta^*|}$", (float(np.abs(result.curves["weights"]).max()) ** 0.5, 1e-7), fontsize=7,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,8 @@ def compute(setup: Setup) -> Result:
         ]
         for exponent in LOG10_SCALES:
             at = [run for run in here if run["log10_scale"] == exponent]
-            kept = float(np.mean(np.concatenate([run["kept"] for run in at])))
-            row += [kept, float(np.median([run["time_error"] for run in at]))]
+            share = float(np.mean(np.concatenate([run["kept"] for run in at])))
+            row += [share, float(np.median([run["time_error"] for run in at]))]
         rows.append(row)
     heads = ["spectrum", "condition", "gap", "with returns"]
     for exponent in LOG10_SCALES:
@@ -105,7 +106,7 @@ def _first(limit: Trajectory) -> tuple[list[int], NDArray[np.float64], NDArray[n
 def _crossings(problem: Diagonal, limit: Trajectory, log: float) -> NDArray[np.float64]:
     """When each coordinate of the flow is first up, in units of ln(1/alpha); inf if it never is."""
     moments = np.concatenate([[0.0], limit.time[1:], [1.05 * limit.time[-1]]])
-    grid = np.unique(np.concatenate([np.linspace(a, b, _POINTS) for a, b in zip(moments, moments[1:], strict=False)]))
+    grid = np.unique(np.concatenate([np.linspace(a, b, _POINTS) for a, b in itertools.pairwise(moments)]))
     truth = gradient_flow(problem, problem.initialize(log_scale=-log), grid[-1] * log, save_at=grid * log, rtol=1e-6)
     norms = np.array([state.log_norm for state in truth.states])
     level = _UP - _SHARE * log
@@ -121,7 +122,7 @@ def _crossings(problem: Diagonal, limit: Trajectory, log: float) -> NDArray[np.f
 def _bins(runs: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
     distance, kept = (np.concatenate([run[name] for run in runs]) for name in ("distance", "kept"))
     rows = []
-    for low, high in zip(_EDGES, _EDGES[1:], strict=False):
+    for low, high in itertools.pairwise(_EDGES):
         here = kept[(distance >= low) & (distance < high)]
         label = f"{low:g} to {high:g}" if np.isfinite(high) else f"over {low:g}"
         rows.append((label, here.size, float(here.mean()) if here.size else np.nan))
