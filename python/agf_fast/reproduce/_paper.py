@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from .._diagonal import Diagonal
 from .._linear import Linear
 from .._modular import ModularAddition
 from .._state import State
+from .._trajectory import Trajectory
 
 __all__ = [
     "MODULI",
@@ -19,6 +21,7 @@ __all__ = [
     "attention",
     "bases",
     "commuting",
+    "components_learned",
     "five",
     "learned",
     "modular_addition",
@@ -53,6 +56,13 @@ def spectrum() -> NDArray[np.float64]:
 def attention(context: int = 32) -> Attention:
     """D = 4, N = 32."""
     return Attention(np.diag(spectrum()), context=context)
+
+
+def components_learned(problem: Attention, path: Trajectory) -> list[int]:
+    """For each jump, the principal component along which V grew most, in units of its equilibrium value."""
+    full = problem.theory().facts["equilibrium"]
+    shares = [np.zeros(problem.dimension), *(np.asarray(problem.spectrum(state)) / full for state in path.states)]
+    return [int(np.argmax(after - before)) for before, after in itertools.pairwise(shares)]
 
 
 def commuting(size: int, seed: int) -> tuple[Linear, dict[str, Any]]:

@@ -13,10 +13,12 @@ NAMES = (
     "diagonal-5d",
     "diagonal-spectra",
     "modular-addition",
+    "adaptive-rates",
     "attention",
     "linear",
     "linear-noncommuting",
     "width",
+    "convergence",
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from .._compare import compare
 from .._verbs import alternating_gradient_flow, gradient_flow
 from ._experiment import Experiment, Result, Setup, Table, at_least, at_most, equal, within
-from ._paper import attention
+from ._paper import attention, components_learned
 from ._style import AGF, COLOURS, FLOW, LOSS, THEORY, figure, label_panels, staircase
 
 HEADS, SCALE = 5, 1e-3
@@ -29,7 +29,7 @@ def compute(setup: Setup) -> Result:
     grid = np.linspace(0.0, end, 400)
     states = gradient_flow(problem, start, end, save_at=grid).states
     spectra = np.array([problem.spectrum(state) for state in states])
-    order = [_component(problem, jump.direction) for jump in path.jumps]
+    order = components_learned(problem, path)
     found = compare(path, truth)
     levels = np.array([path.loss[0], *(jump.loss_after for jump in path.jumps)])
 
@@ -84,13 +84,6 @@ def compute(setup: Setup) -> Result:
     )  # fmt: skip
     result.curves.update(path=path, truth=truth, theory=theory, grid=grid, spectra=spectra, end=end)
     return result
-
-
-def _component(problem: Any, direction: Any) -> int:
-    """The principal component nearest to a head's q and k."""
-    parts = problem.split(np.asarray(direction)[None])
-    overlap = np.abs(np.asarray(problem.components) @ np.asarray(parts["q"])[0])
-    return int(np.argmax(overlap))
 
 
 def _least(path: Any, theory: Any) -> float:
