@@ -73,6 +73,14 @@ def test_a_mean_within_rounding_is_none():
     assert agf.ModularAddition(1e-30 * TEMPLATE).frequencies == (1, 3, 5)
 
 
+def test_rounding_of_angles_is_no_frequency():
+    """cos(2 pi j k / p) with angles of hundreds: what rounding leaves elsewhere is not learned."""
+    for period in (23, 101, 1000):
+        j = np.arange(period)
+        template = np.cos(2 * np.pi * j * 9 / period + 0.3) + 0.5 * np.cos(2 * np.pi * j * 11 / period)
+        assert agf.ModularAddition(template - template.mean()).frequencies == (9, 11)
+
+
 def test_nothing_to_learn(verb_backend):
     silent = agf.ModularAddition(np.zeros(6))
     assert silent.frequencies == () and len(silent.theory()) == 0
