@@ -13,6 +13,7 @@ from ._backend import core
 from ._problem import Problem
 from ._state import State, mean_crossing_log
 from ._theory import Theory
+from ._trajectory import Trajectory
 
 __all__ = ["ModularAddition"]
 
@@ -275,6 +276,44 @@ class ModularAddition(Problem):
         frequencies = np.array(self.frequencies)
         strongest: NDArray[np.int64] = frequencies[powers.sum(axis=1)[:, frequencies].argmax(axis=1)]
         return strongest
+
+    def first_activations(self, path: Trajectory) -> dict[int, int]:
+        """The jump at which each frequency was first taken up, in that order.
+
+        Parameters
+        ----------
+        path : Trajectory
+            A run of `alternating_gradient_flow` on this problem.
+
+        Returns
+        -------
+        dict
+            From frequency to the index of the first jump whose winner has most of its power there.
+
+        Raises
+        ------
+        ValueError
+            If the jumps have no directions, as those of `gradient_flow`, or are of another problem.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> j = np.arange(8)
+        >>> problem = agf.ModularAddition(2 * np.cos(2 * np.pi * j / 8) + np.cos(2 * np.pi * 2 * j / 8))
+        >>> start = problem.initialize(24, scale=1e-4)
+        >>> path = agf.alternating_gradient_flow(problem, start, active_time=100.0, rtol=1e-5, max_jumps=10)
+        >>> list(problem.first_activations(path))
+        [1, 2]
+        """
+        first: dict[int, int] = {}
+        for index, jump in enumerate(path.jumps):
+            if len(jump.direction) != self.n_params:
+                raise ValueError(
+                    f"path has a jump whose direction has {len(jump.direction)} entries, expected {self.n_params}; "
+                    "give a run of alternating_gradient_flow on this problem"
+                )
+            first.setdefault(int(self.dominant_frequencies(jump.direction[None])[0]), index)
+        return first
 
     def theory(self, state: State | None = None, *, adaptive_rate: bool = False) -> Theory:
         """The plateaus, largest utilities and features of Theorem 5.1, and a lower bound of the first jump.

@@ -39,10 +39,6 @@ def frequencies_of(problem, jumps):
     return [int(problem.dominant_frequencies(jump.direction[None])[0]) for jump in jumps]
 
 
-def in_order_of_first(frequencies):
-    return tuple(dict.fromkeys(frequencies))
-
-
 # ------------------------------------------------------------------------------------------------------ closed forms
 
 
@@ -136,7 +132,7 @@ def test_levels_and_order_of_the_paper(verb_backend):
     np.testing.assert_allclose(2 * path.loss[0] / MODULAR_PERIOD, 0.65625, rtol=1e-12)
     if not whole:
         return
-    assert in_order_of_first(frequencies_of(problem(), path.jumps)) == (1, 3, 5)
+    assert list(problem().first_activations(path)) == [1, 3, 5]
     # At active_time = 100 a plateau's valley is followed to 1e-4 in 2L/p.
     assert abs(ends(path)[4] - 0.15626) <= 1e-4
     for level in (0.15625, 0.03125, 0.0):
@@ -235,7 +231,7 @@ def test_frequencies_are_first_activated_in_the_order_of_their_utilities(seed):
         max_jumps=40,
         callback=all_seen,
     )
-    assert in_order_of_first(seen) == order
+    assert tuple(dict.fromkeys(seen)) == order
 
 
 def test_the_random_templates_are_of_every_kind():

@@ -18,6 +18,11 @@ def problem():
     return agf.ModularAddition(TEMPLATE)
 
 
+def small_run():
+    small = agf.ModularAddition(np.array([1.0, -1.0]))
+    return agf.alternating_gradient_flow(small, small.initialize(2, scale=0.1), max_jumps=1, active_time=1.0)
+
+
 # name -> (call, the argument that the message must name)
 REFUSED = {
     "nan": (lambda: agf.ModularAddition(NAN), "template"),
@@ -46,6 +51,7 @@ REFUSED = {
     "powers": (lambda: problem().powers(THETA[:, :-1]), "theta"),
     "predict": (lambda: problem().predict(THETA[:, :-1]), "theta"),
     "no frequency to name": (lambda: agf.ModularAddition(np.zeros(20)).dominant_frequencies(THETA), "template"),
+    "path of another problem": (lambda: problem().first_activations(small_run()), "path"),
     "theory of another state": (
         lambda: problem().theory(agf.ModularAddition(np.array([1.0, -1.0])).initialize(2)),
         "state",
