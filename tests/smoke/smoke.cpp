@@ -19,6 +19,7 @@
 #include "cpu/backend.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/dense.hpp"
+#include "cpu/modular.hpp"
 #include "cpu/pool.hpp"
 
 namespace {
@@ -322,6 +323,13 @@ int main() {
   shared(*relu);
   shared(*square);
   stopped(*relu);
+  const std::vector<double> wave{1.0, 0.6, -0.5, -1.3, -0.6, 0.8};
+  const agf::cpu::ModularCpu modular(wave.data(), wave.size(), {1, 2, 3});
+  std::vector<double> basis;
+  const auto compact = modular.reduced(basis);
+  differences(modular, 2.2e-16);
+  differences(*compact, 2.2e-16);
+  verbs(modular);
   if (failures == 0) std::puts("smoke: all good");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
