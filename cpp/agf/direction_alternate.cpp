@@ -46,6 +46,8 @@ class Run {
         directions_.show(0, directions_.log_norm(0));
         ++directions_.learned;
       }
+    order_.resize(directions_.visible_count());
+    std::iota(order_.begin(), order_.end(), directions_.learned - static_cast<int>(order_.size()));
   }
 
   Trajectory go() {
@@ -73,6 +75,7 @@ class Run {
   Directions directions_;
   std::unique_ptr<Signal> residual_;
   bool structured_ = false;  // the frame of the faint columns is that of an earlier residual
+  std::vector<int> order_;   // of each visible column, when it activated
   double left_over_ = 0, tolerance_ = 0, loss_ = 0;
 
   double refresh() {
@@ -111,6 +114,7 @@ class Run {
     for (std::size_t j = 0; j < k; ++j)
       for (std::size_t e = 0; e < m; ++e)
         directions_.visible[j * m + e] = std::exp(columns.log_norm[j]) * columns.direction[j * m + e];
+    for (int& returned : outcome.returned) returned = order_[static_cast<std::size_t>(returned)];
     if (!outcome.returned.empty()) {
       Directions staying = directions_;
       directions_.hide();
@@ -123,6 +127,7 @@ class Run {
         } else {
           erase(staying.visible, j, m);
           erase(staying.visible_neuron, j, directions_.neurons);
+          erase(order_, j, 1);
         }
       }
       directions_.visible = std::move(staying.visible);
@@ -213,14 +218,14 @@ class Run {
     problem_.utility(jump.direction.data(), 1, *residual_, &jump.utility, gradient.data(), Shape{true, nullptr});
     ++path_.stats.evaluations;
     const double steepest = norm(gradient.size(), gradient.data());
-    jump.alignment =
-        steepest > 0 ? dot(gradient.size(), jump.direction.data(), gradient.data()) / steepest : 0;
+    jump.alignment = steepest > 0 ? dot(gradient.size(), jump.direction.data(), gradient.data()) / steepest : 0;
     // Those that cross with it do so at norm 1; those within the window at their own.
     const double together = std::max(tie * finish * slope, 1e-14);
     for (std::size_t j = 0; j < logs.size() && directions_.count() > 0; ++j) {
       const double behind = logs[0] - logs[j];
       if (j > 0 && behind > together && (options_.activation_window <= 0 || behind > options_.activation_window)) break;
       directions_.show(0, behind <= together && finish > 0 ? 0 : directions_.log_norm(0));
+      order_.push_back(directions_.learned);
       jump.activated.push_back(directions_.learned++);
     }
     jump.gap = 1;
@@ -230,7 +235,7 @@ class Run {
       jump.gap = scaled / (state_.scaled_time + scaled);
     }
     const ActiveOutcome outcome = phase(options_.active_time, jump.utility > 0 ? 0.5 / jump.utility : 0);
-    for (int k : outcome.returned) jump.returned.push_back(k);
+    jump.returned = outcome.returned;
     jump.converged = outcome.converged;
     jump.gradient_norm = outcome.gradient_norm;
     jump.active_time = outcome.elapsed;

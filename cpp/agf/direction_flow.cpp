@@ -126,8 +126,7 @@ class Run {
 
   // Faint columns, orthogonal to one another, come into sight.
   void show(double level) {
-    while (directions_.count() > 0 && directions_.log_norm(0) >= level)
-      directions_.show(0, directions_.log_norm(0));
+    while (directions_.count() > 0 && directions_.log_norm(0) >= level) directions_.show(0, directions_.log_norm(0));
     threshold_ = level_;
     begin();
   }
@@ -202,8 +201,8 @@ class Run {
     for (std::size_t k = 0; k < directions_.visible_count() && quiet; ++k) {
       const double* x = &flow_.theta()[k * m];
       const double square = dot(m, x, x);
-      quiet = relative_rate(k) * time <= 1 &&
-              !(square < 0.1 && dot(m, x, &flow_.gradient()[k * m]) * time > 1e-3 * square);
+      quiet =
+          relative_rate(k) * time <= 1 && !(square < 0.1 && dot(m, x, &flow_.gradient()[k * m]) * time > 1e-3 * square);
     }
     late_steps_ = quiet ? late_steps_ + 1 : 0;
     if (!quiet || (!settled && late_steps_ <= most_late_steps)) return false;
@@ -223,7 +222,7 @@ class Run {
     if (!std::isfinite(time) && !std::isfinite(goal)) return finish(Status::inert);
     const bool crossed = time <= left;
     if (!crossed) time = left;
-    directions_.grow(now.rate, time);
+    transport_.grow(now, time);
     state_.time += time;
     state_.scaled_time += time * std::exp(-state_.log_eta);
     elapsed_ += time;
@@ -236,7 +235,6 @@ class Run {
       // To rounding at the level.
       show(level_ - 1e-6);
     } else {
-      transport_.begin();
       reach_ -= time;
     }
     if (options_.save_all) {
@@ -353,11 +351,7 @@ class Run {
     if (transport_.step(form[0], form[1], form[2], h)) {
       if (transport_.strained()) settle(modes(std::move(form[2]), backend_, path_.stats));
     } else if (Transport::still(form[0], form[1], form[2], h)) {
-      const Modes now = modes(std::move(form[1]), backend_, path_.stats);
-      settle(now);
-      directions_.grow(now.rate, h);
-      transport_.begin();
-      reach_ -= h;
+      transport_.grow(modes(std::move(form[1]), backend_, path_.stats), h);
     } else {
       const double middle = 0.5 * (from + to);
       carry(from, middle);

@@ -205,8 +205,8 @@ void Directions::write(State& state) const {
 }
 
 // X = L D R by Gaussian elimination with complete pivoting: D carries all scales, |L|, |R| <= 1 (Demmel, Drmac et al.,
-// "Computing the singular value decomposition with high relative accuracy", 1999). R^T = Q T makes X Q = L (D T^T), with
-// columns that differ in scale but not in much else: there one-sided Jacobi converges fast and keeps every scale.
+// "Computing the singular value decomposition with high relative accuracy", 1999). R^T = Q T makes X Q = L (D T^T),
+// with columns that differ in scale but not in much else: there one-sided Jacobi converges fast and keeps every scale.
 void Directions::orthogonalize() {
   const std::size_t m = params, n = count();
   if (n == 0) return;
@@ -256,8 +256,7 @@ void Directions::orthogonalize() {
   }
   std::vector<Wide> turned(rank * neurons);
   for (std::size_t k = 0; k < rank; ++k)
-    for (std::size_t j = 0; j < n; ++j)
-      add(neurons, right[k * n + j], &neuron[j * neurons], &turned[k * neurons]);
+    for (std::size_t j = 0; j < n; ++j) add(neurons, right[k * n + j], &neuron[j * neurons], &turned[k * neurons]);
 
   jacobi(rank, m, columns, neurons, turned);
 

@@ -24,10 +24,10 @@ struct Directions {
   std::vector<double> visible;
   std::vector<Wide> visible_neuron;  // (k, neurons)
   // The others, by components in the rows of `frame`.
-  std::vector<double> frame;   // (params, params)
-  std::vector<Wide> faint;     // (count, params)
-  std::vector<Wide> neuron;    // (count, neurons)
-  int learned = 0;             // directions that have activated so far; -1: visible columns need not be active
+  std::vector<double> frame;  // (params, params)
+  std::vector<Wide> faint;    // (count, params)
+  std::vector<Wide> neuron;   // (count, neurons)
+  int learned = 0;            // directions that have activated so far; -1: visible columns need not be active
 
   std::size_t visible_count() const { return params ? visible.size() / params : 0; }
   std::size_t count() const { return params ? faint.size() / params : 0; }

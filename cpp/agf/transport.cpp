@@ -98,8 +98,21 @@ void Transport::measure() {
 }
 
 void Transport::settle(const Modes& now) {
+  // The largest grows into all columns alike, and in a frame that turns they would keep nothing else.
+  if (contrast_ + strain_ > most_contrast) {
+    directions_.orthogonalize();
+    contrast_ = 0;
+  }
   adopt(directions_, now, &motion_, structured_);
   structured_ = true;
+  contrast_ += strain_;
+  begin();
+}
+
+void Transport::grow(const Modes& now, double t) {
+  settle(now);
+  directions_.grow(now.rate, t);
+  contrast_ += (now.rate.back() - now.rate.front()) * t;
   begin();
 }
 

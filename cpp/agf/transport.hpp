@@ -1,4 +1,5 @@
-// The faint columns of `Directions` under a quadratic form B(t) that moves: G' = B(t) G, columns = G * (columns before).
+// The faint columns of `Directions` under a quadratic form B(t) that moves: G' = B(t) G, columns = G * (columns
+// before).
 #pragma once
 
 #include <vector>
@@ -15,6 +16,8 @@ class Transport {
 
   // Takes the motion so far into the columns, now by their components along the given eigenvectors.
   void settle(const Modes& now);
+  // The same, and then for a time t with B standing still.
+  void grow(const Modes& now, double t);
   // The columns were changed from outside; there is no motion yet.
   void begin();
   // From t to t + h by a Magnus step of order 6, B given at its three Gauss points. False, with nothing done, where the
@@ -31,11 +34,11 @@ class Transport {
   static constexpr double first = 0.11270166537925831, last = 0.88729833462074169;  // Gauss points beside 1/2
 
  private:
-  static constexpr double most_strain = 6;
+  static constexpr double most_strain = 6, most_contrast = 1;
   Directions& directions_;
   bool structured_;
   std::vector<double> motion_, columns_;
-  double strain_ = 0, shift_ = 0, log_size_ = 0;
+  double strain_ = 0, contrast_ = 0, shift_ = 0, log_size_ = 0;
 
   void measure();
 };

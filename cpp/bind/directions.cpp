@@ -24,9 +24,8 @@ py::dict run_alternating(const Kernel& kernel, const py::dict& start, int max_ju
   AlternateOptions options{max_jumps, loss_tol, activation_window, adaptive_rate, active_time, rtol, {}};
   if (session.has_observer())
     options.observer = [&](const Jump& jump) { return session.observe([&]() { return to_dict(jump); }); };
-  return run(session, [&]() {
-    return alternate_directions(*kernel.problem, cpu::backend(), session.control, state, options);
-  });
+  return run(session,
+             [&]() { return alternate_directions(*kernel.problem, cpu::backend(), session.control, state, options); });
 }
 
 py::dict run_flow(const Kernel& kernel, const py::dict& start, double t_end, const std::string& clock,

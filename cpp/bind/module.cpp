@@ -4,6 +4,7 @@
 
 #include "bind/dense.hpp"
 #include "bind/directions.hpp"
+#include "bind/diagonal.hpp"
 #include "bind/engine.hpp"
 #include "bind/kernel.hpp"
 #include "bind/moments.hpp"
@@ -55,6 +56,7 @@ PYBIND11_MODULE(_core, m) {
   agf::bind::bind_dense(m);
   agf::bind::bind_moments(m);
   agf::bind::bind_modular(m);
+  agf::bind::bind_diagonal(m);
   agf::bind::bind_engine(m);
   agf::bind::bind_directions(m);
   m.def("info", &info);

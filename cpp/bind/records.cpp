@@ -115,7 +115,8 @@ py::dict to_dict(const Jump& jump) {
   out["active_time"] = jump.active_time;
   out["relaxation"] = jump.relaxation;
   out["gap"] = jump.gap;
-  out["state"] = to_dict(jump.state);
+  // Large networks may leave it out.
+  out["state"] = jump.state.count ? py::object(to_dict(jump.state)) : py::object(py::none());
   return out;
 }
 
@@ -135,7 +136,8 @@ py::dict to_dict(const Trajectory& path) {
   for (const auto& jump : path.jumps) jumps.append(to_dict(jump));
   for (const auto& state : path.states) states.append(to_dict(state));
   if (path.states.empty())
-    for (const auto& jump : path.jumps) states.append(to_dict(jump.state));
+    for (const auto& jump : path.jumps)
+      if (jump.state.count) states.append(to_dict(jump.state));
   std::vector<double> time, scaled, loss, elapsed;
   for (const auto& point : path.points) {
     time.push_back(point.time);

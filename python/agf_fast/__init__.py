@@ -12,6 +12,7 @@ from ._backend import info, set_threads, version
 from ._compare import Comparison, Match, compare
 from ._dense import Dense
 from ._diagnostics import Diagnosis, KernelMovement, diagnose, kernel_movement
+from ._diagonal import Diagonal
 from ._linear import Linear
 from ._modular import ModularAddition
 from ._problem import Problem
@@ -28,6 +29,7 @@ __all__ = [
     "Comparison",
     "Dense",
     "Diagnosis",
+    "Diagonal",
     "Jump",
     "KernelMovement",
     "Linear",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ._backend import info, version
 from ._dense import ACTIVATIONS
 from ._run import RunOptions, run
+from .reproduce._runner import ReproduceOptions, listing, reproduce
 
 __all__ = ["main"]
 
@@ -16,7 +17,8 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code.
 
-    0: done. 1: the run broke down. 2: options or data that cannot be used, said in one line. 130: Ctrl-C.
+    0: done. 1: the run broke down, or an experiment does not show what it must. 2: options or data that cannot be used,
+    said in one line. 130: Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -34,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"agf_fast {version()}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     _add_run(commands)
+    _add_reproduce(commands)
     commands.add_parser(
         "info", help="versions, instruction set, threads, BLAS, and CUDA or why not", allow_abbrev=False
     ).set_defaults(verb=_info)
@@ -101,6 +104,48 @@ def _run(options: argparse.Namespace) -> int:
     )
 
 
+def _add_reproduce(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    default = ReproduceOptions()
+    parser = commands.add_parser(
+        "reproduce",
+        help="the experiments of the paper: tables, figures, numbers, and whether each shows what it must",
+        description="Run experiments. Each prints a table (theory, alternating gradient flow, gradient flow, errors) "
+        "and what it must show, and writes figures (OUT/NAME*.png) and its numbers (OUT/NAME.json). The exit status is "
+        "1 if any of that does not hold.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones, or all")
+    parser.add_argument("--list", action="store_true", help="say which there are, and end")
+    parser.add_argument("--out", default=default.out, metavar="FOLDER", help="where to write (default: %(default)s)")
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="MNIST (IDX files) or CIFAR-10 (python or binary batches) for the experiments on natural images; without "
+        "it, 1,797 real handwritten digits",
+    )
+    parser.add_argument(
+        "--seed", type=_seed, help="of everything random (default: each experiment's own, for which its bars are set)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="experiments at a time, in processes of one thread each (default: the number of cores)",
+    )
+    parser.set_defaults(verb=_reproduce)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    if options.list:
+        print(listing())
+        return 0
+    return reproduce(
+        ReproduceOptions(
+            names=tuple(options.names), out=options.out, data=options.data, seed=options.seed, jobs=options.jobs
+        )
+    )
+
+
 def _info(_: argparse.Namespace) -> int:
     facts = info()
     width = max(map(len, facts))
@@ -117,6 +162,12 @@ def _positive(text: str) -> float:
     if not 0.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"got {text}, expected a positive number")
     return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text}, expected an integer of at least 0")
+    return int(text)
 
 
 def _count(text: str) -> int:

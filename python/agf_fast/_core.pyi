@@ -99,6 +99,37 @@ def attention_samples_kernel(
     features: NDArray[np.float64], targets: NDArray[np.float64], least: float
 ) -> MomentKernel: ...
 def modular(template: NDArray[Any], frequencies: Sequence[int]) -> ModularF64 | ModularF32: ...
+
+class DiagonalKernel: ...
+
+class DiagonalF64(DiagonalKernel):
+    def loss(self, theta: NDArray[Any]) -> float: ...
+    def residual(self, theta: NDArray[Any]) -> NDArray[Any]: ...
+    def utility(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def utility_gradient(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def hessian_vector(self, theta: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]: ...
+    def predict(self, theta: NDArray[Any], X_new: NDArray[Any]) -> NDArray[Any]: ...
+
+class DiagonalF32(DiagonalKernel):
+    def loss(self, theta: NDArray[Any]) -> float: ...
+    def residual(self, theta: NDArray[Any]) -> NDArray[Any]: ...
+    def utility(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def utility_gradient(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def hessian_vector(self, theta: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]: ...
+    def predict(self, theta: NDArray[Any], X_new: NDArray[Any]) -> NDArray[Any]: ...
+
+def diagonal(columns: NDArray[Any], y: NDArray[Any], depth: int) -> DiagonalF64 | DiagonalF32: ...
+def diagonal_path(
+    kernel: DiagonalKernel,
+    start: dict[str, Any] | None,
+    *,
+    max_jumps: int,
+    loss_tol: float,
+    activation_window: float,
+    adaptive_rate: bool,
+    max_seconds: float,
+    observer: Callable[[dict[str, Any]], bool] | None,
+) -> dict[str, Any]: ...
 def alternating_gradient_flow(
     kernel: Kernel,
     start: dict[str, Any],
@@ -113,6 +144,32 @@ def alternating_gradient_flow(
     observer: Callable[[dict[str, Any]], bool] | None,
 ) -> dict[str, Any]: ...
 def gradient_flow(
+    kernel: Kernel,
+    start: dict[str, Any],
+    t_end: float,
+    *,
+    clock: str,
+    save_at: Sequence[float] | NDArray[np.float64] | None,
+    loss_tol: float,
+    rtol: float,
+    max_seconds: float,
+    observer: Callable[[dict[str, Any]], bool] | None,
+    adaptive_rate: bool = False,
+) -> dict[str, Any]: ...
+def directions_alternating_gradient_flow(
+    kernel: Kernel,
+    start: dict[str, Any],
+    *,
+    max_jumps: int,
+    loss_tol: float,
+    activation_window: float,
+    adaptive_rate: bool,
+    active_time: float,
+    rtol: float,
+    max_seconds: float,
+    observer: Callable[[dict[str, Any]], bool] | None,
+) -> dict[str, Any]: ...
+def directions_gradient_flow(
     kernel: Kernel,
     start: dict[str, Any],
     t_end: float,

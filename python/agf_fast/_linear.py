@@ -146,8 +146,8 @@ class Linear(Problem):
         # Rounding of Sigma_xx turns its null space by as much.
         if astray > 1e3 * len(xx) * eps * float(np.linalg.norm(yx)):
             raise ValueError(
-                f"sigma_yx has a part of norm {astray:.3g} along inputs without variance in sigma_xx, expected none: no "
-                "random variables have these moments; check that both are over the same samples"
+                f"sigma_yx has a part of norm {astray:.3g} along inputs without variance in sigma_xx, expected none: "
+                "no random variables have these moments; check that both are over the same samples"
             )
         trace = None
         if sigma_yy is not None:
@@ -163,7 +163,9 @@ class Linear(Problem):
                 )
         problem = cls.__new__(cls)
         problem._bind(
-            of_moments(spread, yx, trace), kind, "sigma_xx is zero, expected some variance of the inputs; check the data"
+            of_moments(spread, yx, trace),
+            kind,
+            "sigma_xx is zero, expected some variance of the inputs; check the data",
         )
         return problem
 

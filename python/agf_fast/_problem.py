@@ -317,7 +317,7 @@ class Problem(ABC):
         )
         return result
 
-    def _limit(self, options: dict[str, Any], observer: Observer | None) -> dict[str, Any]:
+    def _limit(self, backend: str, options: dict[str, Any], observer: Observer | None) -> dict[str, Any]:
         """Alternating gradient flow in the limit of vanishing initialisation."""
         raise TypeError(
             f"limit is True for {type(self).__name__}, expected a problem whose limit is known exactly (Diagonal); "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class SampleProblem(Problem):
 
     _x: NDArray[Any]
     _y: NDArray[Any]
+    _order: Literal["C", "F"] = "C"  # of the copy of X
     _flat: bool  # targets came as (n,): residuals and predictions have that shape too
 
     def __init__(self, X: Array, Y: Array) -> None:
@@ -40,7 +41,7 @@ class SampleProblem(Problem):
                 )
         super().__init__(kind, 0.5 * mean_square(y))
         # Copies, because kernels are made when first needed: the caller may change the arrays until then.
-        self._x, self._y = np.array(x), np.array(y)
+        self._x, self._y = np.array(x, order=self._order), np.array(y)
 
     @abstractmethod
     def _build_on(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:

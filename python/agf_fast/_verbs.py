@@ -122,7 +122,7 @@ def alternating_gradient_flow(
     watch = _Watch(lambda record: Jump._from_engine(record, problem._kind), callback, _bar(progress, total, " jump"))
     with watch:
         if start is None:
-            result = problem._limit(options, watch.observer)
+            result = problem._limit(name, options, watch.observer)
         else:
             result = problem._alternate(name, problem._start(start, bool(adaptive_rate)), options, watch.observer)
     return watch.finish(result, problem, "alternating_gradient_flow")

@@ -6,12 +6,14 @@ leaves of `Dense` serve the dormant phase (r frozen, on the sphere), the active 
 
 from .._flow_jumps import flow_jumps
 from ._dense import Dense
+from ._diagonal import Diagonal
 from ._modular import ModularAddition
 from ._moments import attention_kernel, attention_samples_kernel, linear_kernel
 from .engine import alternating_gradient_flow, gradient_flow
 
 __all__ = [
     "Dense",
+    "Diagonal",
     "ModularAddition",
     "alternating_gradient_flow",
     "attention_kernel",

@@ -1,0 +1,29 @@
+// The inputs of a linear model f(x) = sum_j beta_j x_j on n samples, by columns.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+namespace agf {
+
+class Design {
+ public:
+  virtual ~Design() = default;
+
+  virtual std::size_t rows() const = 0;     // n
+  virtual std::size_t columns() const = 0;  // d
+
+  // out = x_j, n long.
+  virtual void column(std::size_t j, double* out) const = 0;
+  // out_j = x_j . r for every column. Equal columns give equal bits, opposite columns opposite ones.
+  virtual void correlate(const double* r, double* out) const = 0;
+  // out_k = x_{which[k]} . r, the same bits as from all columns.
+  virtual void correlate(const std::vector<std::size_t>& which, const double* r, double* out) const = 0;
+  // out += sum_k b_k x_{which[k]}.
+  virtual void combine(const std::vector<std::size_t>& which, const double* b, double* out) const = 0;
+  virtual void combine(const std::vector<std::size_t>& which, const double* b, long double* out) const = 0;
+  // out_j = |x_j|.
+  virtual void lengths(double* out) const = 0;
+};
+
+}  // namespace agf

@@ -1,0 +1,106 @@
+#include "diagonal_state.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace agf {
+
+namespace {
+
+// Log-norms by the two ways of holding a neuron may differ by this: rounding of a logarithm of any size, and of
+// directions in float32.
+constexpr double agreement = 1e-6;
+
+const Extra* find(const State& state, const char* name, std::vector<std::size_t> shape) {
+  const auto found = state.extra.find(name);
+  if (found == state.extra.end()) return nullptr;
+  if (found->second.shape != shape)
+    throw std::invalid_argument(std::string("state.extra['") + name +
+                                "']: got an array of another shape than the state's, expected one entry per neuron" +
+                                (shape.size() == 2 ? " and layer" : "") + "; keep what one run gave together");
+  return &found->second;
+}
+
+}  // namespace
+
+DiagonalNetwork::DiagonalNetwork(const State& state, bool adaptive)
+    : depth_(state.params),
+      which_(state.count),
+      log_gaps_(state.count * depth_, -infinity),
+      reference_(state.count, 0),
+      layer_sign_(state.count * depth_, 1),
+      sign_(state.count, 1),
+      log_v_(state.count) {
+  const Extra* gaps = find(state, "log_conserved", {state.count, depth_});
+  const Extra* reference = find(state, "log_reference", {state.count});
+  const Extra* signs = find(state, "layer_sign", {state.count, depth_});
+  const bool exact = gaps && reference && signs;
+  for (std::size_t i = 0; i < state.count; ++i) {
+    const double* u = &state.direction[i * depth_];
+    double* gap = &log_gaps_[i * depth_];
+    int least = 0;
+    if (exact) {
+      std::copy_n(&gaps->values[i * depth_], depth_, gap);
+      least = static_cast<int>(std::min_element(gap, gap + depth_) - gap);
+      log_v_[i] = reference->values[i];
+      for (std::size_t l = 0; l < depth_; ++l) layer_sign_[i * depth_ + l] = signs->values[i * depth_ + l] < 0 ? -1 : 1;
+    } else {
+      for (std::size_t l = 1; l < depth_; ++l)
+        if (std::abs(u[l]) < std::abs(u[least])) least = static_cast<int>(l);
+      const double v = std::abs(u[least]);
+      log_v_[i] = v > 0 ? std::log(v) + state.log_norm[i] : -infinity;
+      for (std::size_t l = 0; l < depth_; ++l) {
+        layer_sign_[i * depth_ + l] = u[l] < 0 ? -1 : 1;
+        const double excess = (std::abs(u[l]) - v) * (std::abs(u[l]) + v);
+        if (excess > 0) gap[l] = std::log(excess) + 2 * state.log_norm[i];
+      }
+    }
+    reference_[i] = least;
+    for (std::size_t l = 0; l < depth_; ++l)
+      sign_[i] = static_cast<signed char>(sign_[i] * layer_sign_[i * depth_ + l]);
+    std::vector<double> others;
+    for (std::size_t l = 0; l < depth_; ++l)
+      if (static_cast<int>(l) != least) others.push_back(gap[l]);
+    std::sort(others.begin(), others.end());
+    if (neurons_.empty() || !neurons_.back().same(others)) neurons_.emplace_back(others, adaptive);
+    which_[i] = neurons_.size() - 1;
+    if (exact && !(std::abs(log_norm(i) - state.log_norm[i]) <= agreement * (1 + std::abs(state.log_norm[i]))))
+      throw std::invalid_argument("state.extra['log_reference']: got a layer that does not fit log_norm of neuron " +
+                                  std::to_string(i) + ", expected the two of one run; drop extra");
+  }
+}
+
+double DiagonalNetwork::product(std::size_t i) const { return sign_[i] * std::exp(neuron(i).log_product(log_v_[i])); }
+
+void DiagonalNetwork::set(std::size_t i, int sign, double log_v) {
+  if (sign != sign_[i]) {
+    signed char& s = layer_sign_[i * depth_ + static_cast<std::size_t>(reference_[i])];
+    s = static_cast<signed char>(-s);
+    sign_[i] = static_cast<signed char>(sign);
+  }
+  log_v_[i] = log_v;
+}
+
+void DiagonalNetwork::direction(std::size_t i, int sign, double log_v, double* out) const {
+  const double log_norm = neuron(i).log_norm(log_v);
+  for (std::size_t l = 0; l < depth_; ++l) {
+    const bool reference = static_cast<int>(l) == reference_[i];
+    const double size = std::exp(0.5 * log_add(log_gaps_[i * depth_ + l], 2 * log_v) - log_norm);
+    out[l] = size * layer_sign_[i * depth_ + l] * (reference && sign != sign_[i] ? -1 : 1);
+  }
+}
+
+void DiagonalNetwork::write(State& state, const std::vector<signed char>& side) const {
+  const std::size_t h = count();
+  for (std::size_t i = 0; i < h; ++i) {
+    direction(i, sign_[i], log_v_[i], &state.direction[i * depth_]);
+    state.log_norm[i] = log_norm(i);
+  }
+  state.extra["log_conserved"] = {log_gaps_, {h, depth_}};
+  state.extra["log_reference"] = {log_v_, {h}};
+  state.extra["layer_sign"] = {std::vector<double>(layer_sign_.begin(), layer_sign_.end()), {h, depth_}};
+  state.extra["side"] = {std::vector<double>(side.begin(), side.end()), {h}};
+}
+
+}  // namespace agf

@@ -1,0 +1,232 @@
+#include "bind/diagonal.hpp"
+
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "agf/diagonal_flow.hpp"
+#include "agf/diagonal_path.hpp"
+#include "bind/arrays.hpp"
+#include "bind/session.hpp"
+#include "bind/unlocked.hpp"
+#include "cpu/backend.hpp"
+#include "cpu/diagonal.hpp"
+
+namespace agf::bind {
+namespace {
+
+namespace py = pybind11;
+using cpu::DiagonalCpu;
+
+// What runs need, whatever the scalar type of the data. `_core.DiagonalKernel` in Python.
+struct DiagonalKernel {
+  explicit DiagonalKernel(py::array columns) : held(std::move(columns)) {}
+  virtual ~DiagonalKernel() = default;
+  virtual const Design& design() const = 0;
+  virtual const std::vector<double>& target() const = 0;
+  virtual std::size_t depth() const = 0;
+
+ protected:
+  py::array held;  // the memory of the inputs
+};
+
+template <typename T>
+class Diagonal final : public DiagonalKernel {
+ public:
+  using Array = py::array_t<T, py::array::c_style>;
+
+  Diagonal(py::array columns, const T* x, const T* y, std::size_t n, std::size_t d, std::size_t depth)
+      : DiagonalKernel(std::move(columns)), leaves_(x, y, n, d, depth) {}
+
+  const Design& design() const override { return leaves_.design(); }
+  const std::vector<double>& target() const override { return leaves_.target(); }
+  std::size_t depth() const override { return leaves_.depth(); }
+
+  double loss(const py::object& theta) const {
+    const Rows at = rows(theta, "theta");
+    // Released: a pass over all samples can take long, and only our own memory and held arrays are touched.
+    const Unlocked unlocked;
+    return leaves_.loss(at.data);
+  }
+
+  Array residual(const py::object& theta) const {
+    const Rows at = rows(theta, "theta");
+    Array r({samples(), py::ssize_t{1}});
+    T* to = r.mutable_data();
+    // Released: see loss.
+    const Unlocked unlocked;
+    leaves_.residual(at.data, to);
+    return r;
+  }
+
+  Array utility(const py::object& theta, const py::object& residual) const {
+    const Rows at = rows(theta, "theta");
+    const Rows r = residual_of(residual);
+    Array value(inputs());
+    T* to = value.mutable_data();
+    // Released: see loss.
+    const Unlocked unlocked;
+    leaves_.utility(at.data, r.data, to, nullptr);
+    return value;
+  }
+
+  Array utility_gradient(const py::object& theta, const py::object& residual) const {
+    const Rows at = rows(theta, "theta");
+    const Rows r = residual_of(residual);
+    Array gradient({inputs(), layers()});
+    T* to = gradient.mutable_data();
+    // Released: see loss.
+    const Unlocked unlocked;
+    leaves_.utility(at.data, r.data, nullptr, to);
+    return gradient;
+  }
+
+  Array hessian_vector(const py::object& theta, const py::object& v) const {
+    const Rows at = rows(theta, "theta"), along = rows(v, "v");
+    Array out({inputs(), layers()});
+    T* to = out.mutable_data();
+    // Released: see loss.
+    const Unlocked unlocked;
+    leaves_.hessian_vector(at.data, along.data, to);
+    return out;
+  }
+
+  Array predict(const py::object& theta, const py::object& x) const {
+    const Rows at = rows(theta, "theta");
+    const py::array held = as_array(x, "X_new");
+    const T* data =
+        matrix<T>(held, "X_new", -1, inputs(), "(k, " + std::to_string(inputs()) + "): one row of inputs per sample");
+    Array f({held.shape(0), py::ssize_t{1}});
+    T* to = f.mutable_data();
+    const auto k = static_cast<std::size_t>(held.shape(0));
+    // Released: see loss.
+    const Unlocked unlocked;
+    leaves_.predict(at.data, data, k, to);
+    return f;
+  }
+
+  py::ssize_t samples() const { return static_cast<py::ssize_t>(leaves_.samples()); }
+  py::ssize_t inputs() const { return static_cast<py::ssize_t>(leaves_.inputs()); }
+  py::ssize_t layers() const { return static_cast<py::ssize_t>(leaves_.depth()); }
+
+ private:
+  struct Rows {
+    py::object kept;
+    const T* data;
+  };
+
+  Rows rows(const py::object& object, const char* name) const {
+    py::array a = as_array(object, name);
+    const std::string expected =
+        "(" + std::to_string(inputs()) + ", " + std::to_string(layers()) + "): one row [u_1 .. u_depth] for each input";
+    const T* data = matrix<T>(a, name, inputs(), layers(), expected);
+    return {std::move(a), data};
+  }
+
+  // Null: of theta itself.
+  Rows residual_of(const py::object& residual) const {
+    if (residual.is_none()) return {py::none(), nullptr};
+    py::array a = as_array(residual, "residual");
+    const T* data =
+        matrix<T>(a, "residual", samples(), 1, "(" + std::to_string(samples()) + ", 1): one row per sample");
+    return {std::move(a), data};
+  }
+
+  DiagonalCpu<T> leaves_;
+};
+
+template <typename T>
+void bind_typed(py::module_& m, const char* name) {
+  py::class_<Diagonal<T>, DiagonalKernel>(m, name)
+      .def("loss", &Diagonal<T>::loss, py::arg("theta"))
+      .def("residual", &Diagonal<T>::residual, py::arg("theta"))
+      .def("utility", &Diagonal<T>::utility, py::arg("theta"), py::arg("residual") = py::none())
+      .def("utility_gradient", &Diagonal<T>::utility_gradient, py::arg("theta"), py::arg("residual") = py::none())
+      .def("hessian_vector", &Diagonal<T>::hessian_vector, py::arg("theta"), py::arg("v"))
+      .def("predict", &Diagonal<T>::predict, py::arg("theta"), py::arg("X_new"));
+}
+
+template <typename T>
+py::object make(const py::array& columns, const py::array& y, std::size_t depth) {
+  if (columns.ndim() != 2 || columns.shape(0) < 1 || columns.shape(1) < 1) {
+    throw py::value_error("columns: got shape " + shape_text(columns) + ", expected (d, n) with both at least 1");
+  }
+  const T* x = matrix<T>(columns, "columns", -1, columns.shape(1), "(d, n)");
+  const T* target =
+      matrix<T>(y, "y", columns.shape(1), 1, "(" + std::to_string(columns.shape(1)) + ", 1): one row per sample");
+  return py::cast(std::make_unique<Diagonal<T>>(columns, x, target, static_cast<std::size_t>(columns.shape(1)),
+                                                static_cast<std::size_t>(columns.shape(0)), depth));
+}
+
+py::object diagonal(const py::object& columns_object, const py::object& y_object, std::size_t depth) {
+  if (depth < 2) throw py::value_error("depth: got " + std::to_string(depth) + ", expected at least 2");
+  const py::array columns = as_array(columns_object, "columns"), y = as_array(y_object, "y");
+  if (holds<double>(columns)) return make<double>(columns, y, depth);
+  if (holds<float>(columns)) return make<float>(columns, y, depth);
+  throw py::type_error("columns: got dtype " + std::string(py::str(columns.dtype())) + ", expected float32 or float64");
+}
+
+State start_of(const DiagonalKernel& kernel, const py::dict& start) {
+  State state = state_from(start, kernel.depth());
+  if (state.count != kernel.design().columns())
+    throw py::value_error("start: got " + std::to_string(state.count) + " neurons, expected one for each of the " +
+                          std::to_string(kernel.design().columns()) + " inputs");
+  return state;
+}
+
+py::dict run_path(const DiagonalKernel& kernel, const py::object& start, int max_jumps, double loss_tol,
+                  double activation_window, bool adaptive_rate, double max_seconds, const py::object& observer) {
+  State state;
+  if (!start.is_none()) state = start_of(kernel, py::cast<py::dict>(start));
+  Session session(max_seconds, observer);
+  DiagonalPathOptions options{max_jumps, loss_tol, activation_window, adaptive_rate, kernel.depth(), {}};
+  if (session.has_observer())
+    options.observer = [&](const Jump& jump) { return session.observe([&]() { return to_dict(jump); }); };
+  return run(session, [&]() {
+    return diagonal_path(kernel.design(), kernel.target().data(), session.control, start.is_none() ? nullptr : &state,
+                         options);
+  });
+}
+
+py::dict run_flow(const DiagonalKernel& kernel, const py::dict& start, double t_end, const std::string& clock,
+                  const py::object& save_at, double loss_tol, double rtol, double max_seconds,
+                  const py::object& observer, bool adaptive_rate) {
+  const State state = start_of(kernel, start);
+  Session session(max_seconds, observer);
+  FlowOptions options;
+  options.t_end = t_end;
+  options.scaled_clock = clock == "scaled";
+  options.save_all = save_at.is_none();
+  if (!save_at.is_none()) options.save_at = save_at.cast<std::vector<double>>();
+  options.loss_tol = loss_tol;
+  options.adaptive_rate = adaptive_rate;
+  options.rtol = rtol;
+  if (session.has_observer())
+    options.observer = [&](const Point& point, const State* saved) {
+      return session.observe([&]() { return to_dict(point, saved); });
+    };
+  return run(session, [&]() {
+    return diagonal_flow(kernel.design(), kernel.target().data(), cpu::backend(), session.control, state, options);
+  });
+}
+
+}  // namespace
+
+void bind_diagonal(py::module_& m) {
+  py::class_<DiagonalKernel>(m, "DiagonalKernel");
+  bind_typed<double>(m, "DiagonalF64");
+  bind_typed<float>(m, "DiagonalF32");
+  m.def("diagonal", &diagonal, py::arg("columns"), py::arg("y"), py::arg("depth"),
+        "Leaves of a diagonal network on inputs by columns (d, n), which are not copied, and targets (n, 1).");
+  m.def("diagonal_path", &run_path, py::arg("kernel"), py::arg("start"), py::kw_only(), py::arg("max_jumps"),
+        py::arg("loss_tol"), py::arg("activation_window"), py::arg("adaptive_rate"), py::arg("max_seconds"),
+        py::arg("observer"), "Alternating gradient flow from `start`; from None, its limit at small scale.");
+  m.def("diagonal_flow", &run_flow, py::arg("kernel"), py::arg("start"), py::arg("t_end"), py::kw_only(),
+        py::arg("clock"), py::arg("save_at"), py::arg("loss_tol"), py::arg("rtol"), py::arg("max_seconds"),
+        py::arg("observer"), py::arg("adaptive_rate") = false, "The full gradient flow from `start`.");
+}
+
+}  // namespace agf::bind
