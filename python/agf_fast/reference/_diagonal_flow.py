@@ -150,7 +150,7 @@ def follow(
             due.pop(0)
             status = "callback" if keep(0.0, x, True) else ""
         while not status:
-            if 0.0 <= loss_tol and dense[-1][2] <= loss_tol:
+            if loss_tol >= 0.0 and dense[-1][2] <= loss_tol:
                 status = "loss_tol"
             elif solver.status != "running":
                 status = "t_end" if solver.status == "finished" else "non_finite"

@@ -8,7 +8,7 @@ from ._experiment import Experiment
 
 __all__ = ["NAMES", "find"]
 
-NAMES = ("width",)
+NAMES = ("modular-addition", "attention", "linear", "linear-noncommuting", "width")
 
 
 def find(name: str) -> Experiment:
