@@ -94,7 +94,10 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     onset = rate > 0 ? 1 / rate : 0;
   }
 
-  const double rest = std::max(equilibrium, problem.epsilon());
+  // Times follow the residual, whose relative error is the root of this and can weigh twenty times as much in a small
+  // utility: below rtol, as far as rounding lets it be.
+  const double rest = std::min(std::max(equilibrium, problem.epsilon()),
+                               std::max(std::pow(0.02 * options.rtol, 2), std::pow(100 * problem.epsilon(), 2)));
 
   // ln of how far the fastest growth of a norm, kept up for as long as the phase has lasted, would take it, against a
   // half: above 0 a neuron is still coming up, however little of the loss that is yet (it may be small beside L for
@@ -131,6 +134,7 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   };
   std::vector<Passed> course{{0, flow.loss()}};
   long late_steps = 0, idle_steps = 0;
+  double idle_square = 0;
   bool implicit = flow.implicit();
   for (long steps = 0;; ++steps) {
     // Each method has its own limit.
@@ -206,6 +210,11 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     // To the last bit at the end, whatever rounding made of the sum.
     outcome.elapsed = moved == left ? options.time : outcome.elapsed + moved;
     idle_steps = flow.loss() < loss_before * (1 - 2 * problem.epsilon()) ? 0 : idle_steps + 1;
+    // The gradient still tells what the loss no longer does.
+    if (idle_steps <= 1 || flow.gradient_square() < 0.5 * idle_square) {
+      idle_steps = std::min(idle_steps, 1L);
+      idle_square = flow.gradient_square();
+    }
     drift.look(flow.theta());
     course.push_back({outcome.elapsed, flow.loss()});
   }
@@ -215,8 +224,8 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   scatter(state, members, flow.theta());
   outcome.gradient_norm = std::sqrt(flow.gradient_square());
   // The hand-over may raise the loss: what falls is counted from its highest.
-  const auto top = std::max_element(course.begin(), course.end(),
-                                    [](const Passed& a, const Passed& b) { return a.loss < b.loss; });
+  const auto top =
+      std::max_element(course.begin(), course.end(), [](const Passed& a, const Passed& b) { return a.loss < b.loss; });
   const double end = course.back().loss, tenth = end + 0.1 * (top->loss - end);
   for (auto now = top; now != course.end(); ++now) {
     if (now->loss > tenth) continue;

@@ -18,10 +18,10 @@ constexpr long most_steps = 5'000'000;
 // A resting set of neurons may have an unstable direction this slow, relative to the largest curvature.
 constexpr double slowest_growth = 1e-9;
 constexpr double late = 3e-4;
-constexpr long most_late_steps = 16;
-// What is left to gain falls by this factor within that many steps on the way to an equilibrium, exponential or a power
-// of time, and the steps of a valley without end gain less.
-constexpr double falling = 0.5;
+// A valley without end: so many steps, while time grew by this factor, that did not halve what is left to gain. On the
+// way to an equilibrium it falls exponentially. Where steps are too short to tell, after this many at most.
+constexpr double falling = 0.5, growing = 1.5;
+constexpr long fewest_late_steps = 16, most_late_steps = 300;
 // Directions this close are one to rounding; this far apart they are two again.
 constexpr double merged_distance = 1e-14, separate_distance = 1e-6;
 
@@ -114,9 +114,9 @@ class Run {
   double onset_ = 0;          // time scale of the fastest growth at the last regrouping
   double since_regroup_ = 0;  // on its own: elapsed_ may be inf, where a plateau is longer than any double
   long late_steps_ = 0;
-  double late_left_ = 0;  // what was left to gain at the first of them
-  std::vector<std::size_t> twin_;  // of each neuron, one that had its direction at some time; else their number
-  std::size_t next_ = 0;           // in save_at
+  double late_left_ = 0, late_since_ = 0;  // what was left to gain at the first of them, and when that was
+  std::vector<std::size_t> twin_;          // of each neuron, one that had its direction at some time; else their number
+  std::size_t next_ = 0;                   // in save_at
   bool done_ = false;
 
   static int index(std::size_t i) { return static_cast<int>(i); }
@@ -254,12 +254,13 @@ class Run {
               !(square < 0.1 && dot(m, x, &coupled_flow_.gradient()[k * m]) * time > 1e-3 * square);
     }
     late_steps_ = quiet ? late_steps_ + 1 : 0;
-    if (late_steps_ == 1) late_left_ = left;
-    if (late_steps_ > most_late_steps && left < falling * late_left_) {
-      late_steps_ = 1;
+    if (late_steps_ == 1 || left < falling * late_left_) {
+      late_steps_ = std::min(late_steps_, 1L);
       late_left_ = left;
+      late_since_ = time;
     }
-    if (!quiet || (!settled && late_steps_ <= most_late_steps)) return false;
+    const bool valley = late_steps_ > (time > growing * late_since_ ? fewest_late_steps : most_late_steps);
+    if (!quiet || (!settled && !valley)) return false;
     if (!coupled_flow_.stable(slowest_growth)) return false;
     if (!settled) path_.note("valley_frozen");
     return true;

@@ -1,6 +1,6 @@
 // The core and its CPU without Python, small enough for the sanitizers: leaves against differences, same bits for any
-// number of threads, the multistep formulas, both verbs on a kinked and a smooth problem, one problem shared by two
-// threads, and a run that is stopped from outside.
+// number of threads, the multistep formulas, both verbs on a kinked problem, a smooth one and one of moments, one
+// problem shared by two threads, and a run that is stopped from outside.
 #include <atomic>
 #include <cmath>
 #include <cstddef>
@@ -20,6 +20,7 @@
 #include "cpu/blas.hpp"
 #include "cpu/dense.hpp"
 #include "cpu/modular.hpp"
+#include "cpu/moments.hpp"
 #include "cpu/pool.hpp"
 
 namespace {
@@ -56,6 +57,34 @@ std::unique_ptr<agf::cpu::DenseCpu<T>> make(agf::Sigma sigma, std::size_t n, std
       for (std::size_t k = 0; k < c; ++k) targets[s * c + k] += static_cast<T>(value * a[i * c + k]);
     }
   return std::make_unique<agf::cpu::DenseCpu<T>>(inputs.data(), n, d, targets.data(), c, sigma, 0.0);
+}
+
+// Population flow of attention heads on three principal components, in the basis of these.
+std::unique_ptr<agf::Problem> attention() {
+  const std::size_t dimension = 3;
+  const double variance[] = {1, 0.6, 0.3}, context = 5;
+  double trace = 0, rest = 0;
+  for (const double value : variance) trace += value;
+  std::vector<double> queries(dimension * dimension, 0.0), keys = queries, targets = queries;
+  for (std::size_t j = 0; j < dimension; ++j) {
+    const double seen = context * variance[j] * ((context + 1) * variance[j] + trace);
+    queries[j * (dimension + 1)] = std::sqrt(variance[j]);
+    keys[j * (dimension + 1)] = std::sqrt(seen);
+    targets[j * (dimension + 1)] = context * variance[j] * std::sqrt(variance[j] / seen);
+    rest += 0.5 * variance[j] - 0.5 * targets[j * (dimension + 1)] * targets[j * (dimension + 1)];
+  }
+  return std::make_unique<agf::cpu::Moments>(agf::cpu::Product::trilinear(dimension),
+                                             agf::cpu::grid_design(dimension, dimension, queries, keys), targets, rest);
+}
+
+// A linear network of 4 inputs and 2 outputs on 3 pseudo-samples, or heads on 5 pseudo-samples of 2 x 2 matrices.
+std::unique_ptr<agf::Problem> linear() {
+  return std::make_unique<agf::cpu::Moments>(
+      agf::cpu::Product::bilinear(4, 2), agf::cpu::grid_design(2, 4, {}, normal(3 * 4, 61)), normal(2 * 3, 62), 0.1);
+}
+std::unique_ptr<agf::Problem> prompts() {
+  return std::make_unique<agf::cpu::Moments>(agf::cpu::Product::trilinear(2),
+                                             agf::cpu::list_design(2, 2, normal(5 * 4, 63)), normal(5, 64), 0.1);
 }
 
 agf::State start(std::size_t count, std::size_t params, double log_scale, unsigned seed) {
@@ -315,11 +344,16 @@ int main() {
   differences(*relu, 2.2e-16);
   differences(*square, 2.2e-16);
   differences(*single, 1.2e-7);
+  const auto heads = attention();
+  differences(*heads, 2.2e-16);
+  differences(*linear(), 2.2e-16);
+  differences(*prompts(), 2.2e-16);
   linear_algebra();
   same_bits();
   multistep();
   verbs(*relu);
   verbs(*square);
+  verbs(*heads);
   shared(*relu);
   shared(*square);
   stopped(*relu);
