@@ -432,9 +432,11 @@ class Run {
 
 Trajectory diagonal_flow(const Design& design, const double* y, Backend& backend, Control& control, const State& start,
                          const FlowOptions& options) {
+  Run run(design, y, backend, control, start, options);
+  // From here on a run that is broken off has something to give back.
   const std::function<bool()> ask = [&control]() { return !control.stopping && control.poll(); };
   const InterruptionScope scope(ask);
-  return Run(design, y, backend, control, start, options).go();
+  return run.go();
 }
 
 }  // namespace agf

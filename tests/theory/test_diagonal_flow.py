@@ -71,6 +71,19 @@ def test_flow_equals_the_reference(depth, digits):
         np.testing.assert_allclose(state.direction, expected.direction, atol=1e-5)
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_more_inputs_felt_than_samples(depth):
+    """Then steps are solved in the space of the samples."""
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((5, 12))
+    problem = agf.Diagonal(X, X @ np.where(np.arange(12) < 2, 1.0, 0.0), depth)
+    times = np.linspace(0.0, 4.0 if depth == 2 else 9.0, 6)
+    ours = flow(problem, 1, times[-1], save_at=times, rtol=1e-6)
+    oracle = flow(problem, 1, times[-1], save_at=times, rtol=1e-6, backend="numpy")
+    for state, expected in zip(ours.states, oracle.states, strict=True):
+        np.testing.assert_allclose(state.log_norm, expected.log_norm, atol=1e-5)
+
+
 def test_closed_form_of_one_input():
     """L = (beta - b)^2/2, beta = alpha^2 sinh 2z: dz/dt = b - alpha^2 sinh 2z is solved by quadrature in z."""
     from scipy.integrate import quad
