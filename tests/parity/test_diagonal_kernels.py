@@ -1,4 +1,4 @@
-"""The leaves of diagonal networks: both backends and dtypes against the reference in double, and against the algebra."""
+"""The leaves of diagonal networks: backends and dtypes against the reference in double, and against the algebra."""
 
 from __future__ import annotations
 
