@@ -21,6 +21,8 @@
 #include "cpu/dense.hpp"
 #include "cpu/pool.hpp"
 
+int diagonal_failures();
+
 namespace {
 
 int failures = 0;
@@ -322,6 +324,7 @@ int main() {
   shared(*relu);
   shared(*square);
   stopped(*relu);
+  failures += diagonal_failures();
   if (failures == 0) std::puts("smoke: all good");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
