@@ -25,6 +25,8 @@
 #include "cpu/moments.hpp"
 #include "cpu/pool.hpp"
 
+int diagonal_failures();
+
 namespace {
 
 int failures = 0;
@@ -389,6 +391,7 @@ int main() {
   differences(*compact, 2.2e-16);
   verbs(modular);
   directions(*make<double>(agf::Sigma::identity, 60, 5, 2));
+  failures += diagonal_failures();
   if (failures == 0) std::puts("smoke: all good");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
