@@ -97,6 +97,19 @@ Shape Coupled::faint_shape() const {
   return Shape{true, implicit_ && problem_.kinked() ? faint_ramp_.data() : nullptr};
 }
 
+double Coupled::rate(std::size_t k) const {
+  return options_.adaptive_rate && kappa_ != 2 ? std::pow(norm(m_, &theta_[k * m_]), 2 - kappa_) : 1;
+}
+
+double Coupled::fall() const {
+  double sum = 0;
+  for (std::size_t k = 0; k < coupled(); ++k) {
+    const double* gradient = &gradient_[k * m_];
+    sum += rate(k) * dot(m_, gradient, gradient);
+  }
+  return sum;
+}
+
 double Coupled::gradient_square() const { return dot(gradient_.size(), gradient_.data(), gradient_.data()); }
 
 // d/dt = rate d/ds for a faint neuron.
@@ -735,13 +748,20 @@ Coupled::Step Coupled::shorten(double s, double& moved) {
 
 bool Coupled::stable(double growth) {
   if (!dense_ || theta_.empty()) return theta_.empty();
-  if (options_.adaptive_rate && kappa_ != 2) return true;
-  linearize(y_.data(), f_.data(), *signal_, faint_gradient_.data());
   const std::size_t n = theta_.size();
   shift_ = std::numeric_limits<double>::quiet_NaN();
-  factor_ = hessian_;
+  factor_.resize(n * n);
+  ++stats_.hessians;
+  problem_.loss_hessian(theta_.data(), coupled(), *signal_, factor_.data(), shape());
+  // With rates D the flow's own matrix is D H at rest, which grows where the symmetric D^(1/2) H D^(1/2) does.
+  if (options_.adaptive_rate && kappa_ != 2) {
+    std::vector<double> root(n);
+    for (std::size_t i = 0; i < n; i += m_) std::fill_n(&root[i], m_, std::sqrt(rate(i / m_)));
+    for (std::size_t a = 0; a < n; ++a)
+      for (std::size_t b = 0; b < n; ++b) factor_[a * n + b] *= root[a] * root[b];
+  }
   double scale = 0;
-  for (std::size_t e = 0; e < n; ++e) scale = std::max(scale, hessian_[e * n + e]);
+  for (std::size_t e = 0; e < n; ++e) scale = std::max(scale, factor_[e * n + e]);
   for (std::size_t e = 0; e < n; ++e) factor_[e * n + e] += growth * scale;
   return backend_.cholesky(n, factor_.data());
 }

@@ -49,12 +49,16 @@ class Coupled final : public Field {
   const Signal& residual() const { return *signal_; }
   double loss() const { return loss_; }
   double gradient_square() const;
+  // The learning rate of coupled neuron k, 1 unless adaptive, and -dL/dt of the coupled ones.
+  double rate(std::size_t k) const;
+  double fall() const;
   // d lambda / dt of faint neuron j.
   double growth(std::size_t j) const { return f_[theta_.size() + j * (m_ + 1) + m_]; }
   bool implicit() const { return implicit_; }
   double step_hint() const { return h_; }
   void set_step_hint(double h) { h_ = h; }
-  // True if hess L at the present point has no eigenvalue below -growth.
+  // True if the coupled neurons' flow at rest here has no growing direction: no eigenvalue of the Hessian of L (times
+  // the learning rates) below -growth, relative to the largest on its diagonal.
   bool stable(double growth);
 
   std::size_t size() const override { return theta_.size() + faint_.size() * (m_ + 1); }

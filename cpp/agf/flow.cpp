@@ -214,7 +214,7 @@ class Run {
   double relative_rate(std::size_t k) const {
     const std::size_t m = state_.params;
     const double length = norm(m, &coupled_flow_.theta()[k * m]);
-    return norm(m, &coupled_flow_.gradient()[k * m]) / length;
+    return coupled_flow_.rate(k) * norm(m, &coupled_flow_.gradient()[k * m]) / length;
   }
 
   bool record(bool with_state) {
@@ -241,7 +241,7 @@ class Run {
   bool at_rest() {
     if (!coupled_flow_.implicit()) return false;
     const double time = since_regroup_ + onset_;
-    const double left = coupled_flow_.gradient_square() * time;
+    const double left = coupled_flow_.fall() * time;
     const double loss = coupled_flow_.loss();
     const double accuracy = std::max(0.1 * options_.rtol, 10 * problem_.epsilon());
     const bool settled = left <= std::max(accuracy * accuracy * loss, 1e-20 * scale_);
@@ -250,8 +250,9 @@ class Run {
     for (std::size_t k = 0; k < coupled_.size() && quiet; ++k) {
       const double* x = &coupled_flow_.theta()[k * m];
       const double square = dot(m, x, x);
-      quiet = relative_rate(k) * time <= 1 &&
-              !(square < 0.1 && dot(m, x, &coupled_flow_.gradient()[k * m]) * time > 1e-3 * square);
+      quiet =
+          relative_rate(k) * time <= 1 &&
+          !(square < 0.1 && coupled_flow_.rate(k) * dot(m, x, &coupled_flow_.gradient()[k * m]) * time > 1e-3 * square);
     }
     late_steps_ = quiet ? late_steps_ + 1 : 0;
     if (late_steps_ == 1 || left < falling * late_left_) {

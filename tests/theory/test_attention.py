@@ -332,9 +332,23 @@ def test_jump_times_converge(log_scale, rtol):
 
 
 def test_phases_reach_their_equilibrium():
-    """At the end of a phase the residual of what is learned is gone to rtol, though L stopped showing it long before."""
+    """At the end of a phase the residual of what is learned is gone to rtol; L stopped showing it long before."""
     case = problem(spectrum(1, 0.95, 0.9))
     _, path = run(case, -8 * TEN)
     for k, jump in enumerate(path.jumps):
         left = case.components @ case.residual(jump.state.parameters()[jump.state.active]) @ case.components.T
         assert np.abs(left[: k + 1, : k + 1]).max() <= 1e-8 * 32 * case.variances[-1] ** 2
+
+
+def test_adaptive_rates_do_not_freeze_a_saddle():
+    """Heads that follow the first one up stay small beside it, and only their own rates say that they still move."""
+    case = problem(spectrum(1, 1 / 2, 1 / 3, 1 / 4))
+    start = case.initialize(5, 1e-8, seed=0)
+    loose, tight = (
+        agf.gradient_flow(case, start, 60.0, adaptive_rate=True, rtol=rtol, loss_tol=0.0) for rtol in (1e-6, 1e-9)
+    )
+    assert len(loose.jumps) == len(tight.jumps) == 4
+    # From saddle to saddle an error of rtol in a direction that grows is one of rtol in the time it takes, e-fold by
+    # e-fold of some twenty.
+    for a, b in zip(loose.jumps, tight.jumps, strict=True):
+        assert a.time == pytest.approx(b.time, rel=1e-3)
