@@ -332,7 +332,7 @@ def test_jump_times_converge(log_scale, rtol):
 
 
 def test_phases_reach_their_equilibrium():
-    """At the end of a phase the residual of what is learned is gone to rtol, though L stopped showing it long before."""
+    """At the end of a phase the residual of what is learned is gone to rtol, though L showed it no longer."""
     case = problem(spectrum(1, 0.95, 0.9))
     _, path = run(case, -8 * TEN)
     for k, jump in enumerate(path.jumps):
