@@ -29,8 +29,11 @@ void DiagonalField::set_felt(const std::vector<std::size_t>& felt, const std::ve
   side_ = side;
   const std::size_t k = felt.size();
   const double n = static_cast<double>(design_.rows());
-  std::vector<double> gram(k * k), row(k);
-  for (std::size_t a = 0; a < k; ++a) {
+  // Those of a larger group are forgotten, and made again when it has become small.
+  const bool small = k <= design_.rows();
+  if (gram_.empty()) felt_.clear();
+  std::vector<double> gram(small ? k * k : 0), row(k);
+  for (std::size_t a = 0; small && a < k; ++a) {
     // Known ones are copied.
     const auto old = std::lower_bound(felt_.begin(), felt_.end(), felt[a]);
     const bool known = old != felt_.end() && *old == felt[a];
@@ -101,6 +104,7 @@ bool DiagonalField::factorise(double shift) {
   ++factorisations_;
   shift_ = shift;
   const std::size_t k = felt_.size();
+  if (by_samples()) return factorise_by_samples();
   factor_.resize(k * k);
   for (std::size_t a = 0; a < k; ++a) {
     for (std::size_t b = 0; b <= a; ++b) factor_[a * k + b] = root_[a] * gram_[a * k + b] * root_[b];
@@ -109,12 +113,43 @@ bool DiagonalField::factorise(double shift) {
   return k == 0 || backend_.cholesky(k, factor_.data());
 }
 
+// The inverse of D + W X^T X W / n, D = shift - push, through the n x n matrix n + X W D^-1 W X^T (Woodbury).
+bool DiagonalField::factorise_by_samples() {
+  const std::size_t n = design_.rows();
+  for (double p : push_)
+    if (!(shift_ - p > 0)) return false;
+  factor_.assign(n * n, 0.0);
+  for (std::size_t a = 0; a < felt_.size(); ++a) {
+    const double weight = root_[a] * root_[a] / (shift_ - push_[a]);
+    design_.column(felt_[a], column_.data());
+    for (std::size_t e = 0; e < n; ++e) {
+      const double part = weight * column_[e];
+      for (std::size_t f = 0; f <= e; ++f) factor_[e * n + f] += part * column_[f];
+    }
+  }
+  for (std::size_t e = 0; e < n; ++e) factor_[e * n + e] += static_cast<double>(n);
+  return backend_.cholesky(n, factor_.data());
+}
+
+void DiagonalField::solve_by_samples(double* x) {
+  const std::size_t k = felt_.size();
+  for (std::size_t a = 0; a < k; ++a) pull_[a] = root_[a] * (x[a] /= shift_ - push_[a]);
+  std::fill(image_.begin(), image_.end(), 0.0);
+  design_.combine(felt_, pull_.data(), image_.data());
+  backend_.cholesky_solve(design_.rows(), factor_.data(), image_.data(), 1);
+  design_.correlate(felt_, image_.data(), pull_.data());
+  for (std::size_t a = 0; a < k; ++a) x[a] -= root_[a] / (shift_ - push_[a]) * pull_[a];
+}
+
 bool DiagonalField::solve(const std::vector<int>&, double* x) {
   const std::size_t k = felt_.size();
   std::vector<double> felt(k);
   if (k > 0) {
     for (std::size_t a = 0; a < k; ++a) felt[a] = x[felt_[a]] * scale_[a];
-    backend_.cholesky_solve(k, factor_.data(), felt.data(), 1);
+    if (by_samples())
+      solve_by_samples(felt.data());
+    else
+      backend_.cholesky_solve(k, factor_.data(), felt.data(), 1);
     for (std::size_t a = 0; a < k; ++a) felt[a] /= scale_[a];
   }
   if (k < size()) {
@@ -133,6 +168,7 @@ double DiagonalField::way_to_rest(std::vector<double>& change) {
   const std::size_t k = felt_.size();
   change.assign(k, 0.0);
   if (k == 0) return 0;
+  if (by_samples()) return std::numeric_limits<double>::infinity();
   double trace = 0;
   for (std::size_t a = 0; a < k; ++a) trace += root_[a] * root_[a] * gram_[a * k + a];
   // Dependent columns leave directions along which nothing moves: a trace of a shift keeps them still.

@@ -36,7 +36,7 @@ class DiagonalField final : public Field {
   // Factorises shift I - J at the point of the last look; false unless positive definite.
   bool factorise(double shift);
   // The change of each felt variable that leads from the last look to rest, by Newton's method, and the largest of
-  // them; infinite where there is no rest.
+  // them; infinite where there is no rest, or more are felt than there are samples, which do not determine it.
   double way_to_rest(std::vector<double>& change);
 
   // ln v and the sign of beta of a felt neuron.
@@ -53,7 +53,7 @@ class DiagonalField final : public Field {
   double unit_;  // e^-log_unit
   std::vector<std::size_t> felt_;
   std::vector<signed char> side_;
-  std::vector<double> gram_;  // E[x x^T] of the felt
+  std::vector<double> gram_;  // E[x x^T] of the felt, where they are no more than the samples
   std::vector<double> beta_, residual_, gradient_, rate_, slope_, push_, pull_;
   // Of the last look: W, and scale: w = scale x makes the Jacobian symmetric.
   std::vector<double> factor_, root_, scale_;
@@ -61,6 +61,9 @@ class DiagonalField final : public Field {
   double loss_ = 0, shift_ = 0;
   long evaluations_ = 0, factorisations_ = 0;
 
+  bool by_samples() const { return felt_.size() > design_.rows(); }
+  bool factorise_by_samples();
+  void solve_by_samples(double* x);
   void evaluate(const double* y);
 };
 

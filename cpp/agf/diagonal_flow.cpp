@@ -308,15 +308,18 @@ class Run {
     field_.look(y_.data());
   }
 
-  // Longest step after which nobody has grown past where it must be followed.
+  // Longest step after which nobody has grown past where it must be followed, on either side of zero, nor fallen to
+  // where ln v is no variable any more.
   double reach(const std::vector<double>& f) const {
     double longest = infinity;
     for (std::size_t i = 0; i < count_; ++i) {
       if (f[i] == 0) continue;
       if (felt_[i]) {
-        const double outward = logs_[i] ? f[i] : f[i] * field_.sign(i, y_[i]);
-        const double at = logs_[i] ? y_[i] : std::abs(y_[i]);
-        if (outward > 0) longest = std::min(longest, std::max(shown_[i] - at, 1.0) / outward);
+        const double size = logs_[i] ? y_[i] : std::abs(y_[i]);
+        double way = std::max(shown_[i] - size, 1.0);
+        if (logs_[i] ? f[i] < 0 : f[i] * field_.sign(i, y_[i]) < 0)
+          way = logs_[i] ? std::max(size - level_[i] + hysteresis, 0.0) + 1 : size + std::max(shown_[i], 1.0);
+        longest = std::min(longest, way / std::abs(f[i]));
       } else if (std::abs(field_.gradient()[i]) > least_) {
         // To its edge; at depth 2, where nothing depends on it yet, an e-fold beyond.
         const double slack = network_.depth() == 2 ? 1 : 0;
@@ -429,9 +432,11 @@ class Run {
 
 Trajectory diagonal_flow(const Design& design, const double* y, Backend& backend, Control& control, const State& start,
                          const FlowOptions& options) {
+  Run run(design, y, backend, control, start, options);
+  // From here on a run that is broken off has something to give back.
   const std::function<bool()> ask = [&control]() { return !control.stopping && control.poll(); };
   const InterruptionScope scope(ask);
-  return Run(design, y, backend, control, start, options).go();
+  return run.go();
 }
 
 }  // namespace agf

@@ -402,9 +402,11 @@ double diagonal_limit_time(std::size_t depth, bool adaptive) {
 
 Trajectory diagonal_path(const Design& design, const double* y, Control& control, const State* start,
                          const DiagonalPathOptions& options) {
+  Path path(design, y, control, start, options);
+  // From here on a run that is broken off has something to give back.
   const std::function<bool()> ask = [&control]() { return !control.stopping && control.poll(); };
   const InterruptionScope scope(ask);
-  return Path(design, y, control, start, options).go();
+  return path.go();
 }
 
 }  // namespace agf

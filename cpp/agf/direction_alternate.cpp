@@ -34,27 +34,15 @@ class Run {
         residual_(problem.make_signal()) {
     state_.components = {};
     if (std::isnan(state_.log_eta)) state_.log_eta = log_mean_threshold(state_, 2);
-    directions_ = Directions::of(state_, structured_);
-    if (directions_.learned < 0) {
-      // Left by a flow.
-      directions_.hide();
-      directions_.orthogonalize();
-      directions_.learned = 0;
-    }
-    if (directions_.learned == 0)
-      while (directions_.count() > 0 && directions_.log_norm(0) >= 0) {
-        directions_.show(0, directions_.log_norm(0));
-        ++directions_.learned;
-      }
-    order_.resize(directions_.visible_count());
-    std::iota(order_.begin(), order_.end(), directions_.learned - static_cast<int>(order_.size()));
   }
 
   Trajectory go() {
     try {
+      begin();
       loop();
     } catch (const Interrupted&) {
       path_.status = control_.stop;
+      if (directions_.params == 0) return std::move(unbegun(problem_, state_, path_));
     }
     if (path_.points.empty()) path_.points.push_back({state_.time, state_.scaled_time, refresh(), state_.time});
     directions_.write(state_);
@@ -77,6 +65,25 @@ class Run {
   bool structured_ = false;  // the frame of the faint columns is that of an earlier residual
   std::vector<int> order_;   // of each visible column, when it activated
   double left_over_ = 0, tolerance_ = 0, loss_ = 0;
+
+  void begin() {
+    directions_ = Directions::of(state_, structured_);
+    if (directions_.learned < 0) {
+      // Left by a flow.
+      Directions all = directions_;
+      all.hide();
+      all.orthogonalize();
+      directions_ = std::move(all);
+      directions_.learned = 0;
+    }
+    if (directions_.learned == 0)
+      while (directions_.count() > 0 && directions_.log_norm(0) >= 0) {
+        directions_.show(0, directions_.log_norm(0));
+        ++directions_.learned;
+      }
+    order_.resize(directions_.visible_count());
+    std::iota(order_.begin(), order_.end(), directions_.learned - static_cast<int>(order_.size()));
+  }
 
   double refresh() {
     return loss_ = problem_.residual(directions_.visible.data(), directions_.visible_count(), *residual_);
@@ -204,8 +211,10 @@ class Run {
     double slope = 0;
     std::vector<double> logs;
     growth.at(finish, slope, &logs);
-    directions_.grow(now.rate, finish);
-    directions_.orthogonalize();
+    Directions then = directions_;
+    then.grow(now.rate, finish);
+    then.orthogonalize();
+    directions_ = std::move(then);
     pass(state_, std::log(finish));
 
     Jump jump;

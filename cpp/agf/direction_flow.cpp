@@ -34,8 +34,7 @@ class Run {
         control_(control),
         options_(options),
         state_(start),
-        directions_(Directions::of(start, known_)),
-        transport_(directions_, known_),
+        transport_(directions_),
         flow_(problem, backend, control, path_.stats, {options.rtol, false}),
         drift_(problem),
         signal_(problem.make_signal()) {
@@ -47,9 +46,12 @@ class Run {
 
   Trajectory go() {
     try {
+      directions_ = Directions::of(state_, known_);
+      transport_.expect(known_);
       integrate();
     } catch (const Interrupted&) {
       finish(control_.stop);
+      if (!begun_) return std::move(unbegun(problem_, state_, path_));
     }
     if (path_.points.empty()) path_.points.push_back({state_.time, state_.scaled_time, flow_.loss(), elapsed_});
     write(flow_.theta(), flow_.residual(), state_);
@@ -66,7 +68,7 @@ class Run {
   const FlowOptions& options_;
   Trajectory path_;
   State state_;
-  bool known_ = false;
+  bool known_ = false, begun_ = false;
   Directions directions_;  // its visible columns are those at the last regrouping; the present ones are the flow's
   Transport transport_;
   Coupled flow_;
@@ -133,14 +135,19 @@ class Run {
 
   // All columns are made orthogonal again and divided anew.
   void regroup() {
-    directions_.hide();
-    directions_.orthogonalize();
+    Directions all = directions_;
+    all.hide();
+    all.orthogonalize();
+    directions_ = std::move(all);
     show(level_ - 1);
   }
 
   // Hands the present division to the joint flow.
   void begin() {
+    // First, since the rest may be interrupted.
+    transport_.begin();
     const double hint = flow_.step_hint();
+    begun_ = true;
     flow_.reset(directions_.visible, {});
     flow_.set_step_hint(hint);
     drift_.begin(flow_.theta());
@@ -149,7 +156,6 @@ class Run {
     onset_ = onset_ > 0 ? 1 / onset_ : 0;
     since_regroup_ = 0;
     late_steps_ = 0;
-    transport_.begin();
     settle(modes(problem_, backend_, path_.stats, flow_.residual()));
   }
 
@@ -206,7 +212,11 @@ class Run {
     }
     late_steps_ = quiet ? late_steps_ + 1 : 0;
     if (!quiet || (!settled && late_steps_ <= most_late_steps)) return false;
-    if (!flow_.stable(slowest_growth) && !(settled && std::isfinite(reach_))) return false;
+    if (!flow_.stable(slowest_growth) && !(settled && std::isfinite(reach_))) {
+      // It will be left along a direction that has fallen below rounding.
+      if (settled) path_.note("direction_unresolved");
+      return false;
+    }
     if (!settled) path_.note("valley_frozen");
     return true;
   }
@@ -336,22 +346,29 @@ class Run {
     return theta;
   }
 
+  // B at a fraction of the last step. The step is done and counts: who interrupts it has to wait for this.
+  std::vector<double> form(double s) {
+    const std::vector<double> theta = visible(s);
+    std::vector<double> out;
+    for (;;) try {
+        problem_.residual(theta.data(), theta.size() / state_.params, *signal_);
+        quadratic_form(problem_, path_.stats, *signal_, out);
+        return out;
+      } catch (const Interrupted&) {
+        // It is asked once only.
+      }
+  }
+
   // Moves the faint columns from one fraction of the last step to another.
   void carry(double from, double to) {
     if (directions_.count() == 0 || !(to > from)) return;
-    look_for_interruption();
-    std::vector<double> form[3];
-    const double place[3] = {Transport::first, 0.5, Transport::last};
-    for (int k = 0; k < 3; ++k) {
-      const std::vector<double> theta = visible(from + place[k] * (to - from));
-      problem_.residual(theta.data(), theta.size() / state_.params, *signal_);
-      quadratic_form(problem_, path_.stats, *signal_, form[k]);
-    }
+    const std::vector<double> b1 = form(from + Transport::first * (to - from)), b2 = form(0.5 * (from + to)),
+                              b3 = form(from + Transport::last * (to - from));
     const double h = (to - from) * moved_;
-    if (transport_.step(form[0], form[1], form[2], h)) {
-      if (transport_.strained()) settle(modes(std::move(form[2]), backend_, path_.stats));
-    } else if (Transport::still(form[0], form[1], form[2], h)) {
-      transport_.grow(modes(std::move(form[1]), backend_, path_.stats), h);
+    if (transport_.step(b1, b2, b3, h)) {
+      if (transport_.strained()) settle(modes(b3, backend_, path_.stats));
+    } else if (Transport::still(b1, b2, b3, h)) {
+      transport_.grow(modes(b2, backend_, path_.stats), h);
     } else {
       const double middle = 0.5 * (from + to);
       carry(from, middle);

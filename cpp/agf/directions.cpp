@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "interrupt.hpp"
 #include "linear.hpp"
 
 namespace agf {
@@ -63,7 +64,8 @@ void jacobi(std::size_t count, std::size_t size, std::vector<Wide>& columns, std
   const double small = rounding * std::sqrt(static_cast<double>(size));
   for (int sweep = 0; sweep < most_sweeps; ++sweep) {
     bool turned = false;
-    for (std::size_t i = 0; i + 1 < count; ++i)
+    for (std::size_t i = 0; i + 1 < count; ++i) {
+      look_for_interruption();
       for (std::size_t j = i + 1; j < count; ++j) {
         Wide *x = &columns[i * size], *y = &columns[j * size];
         const Wide a = dot(size, x, x), b = dot(size, y, y), g = dot(size, x, y);
@@ -78,6 +80,7 @@ void jacobi(std::size_t count, std::size_t size, std::vector<Wide>& columns, std
         rotate(size, c, c * t, x, y);
         rotate(along_size, c, c * t, &along[i * along_size], &along[j * along_size]);
       }
+    }
     if (!turned) return;
   }
 }
@@ -153,11 +156,9 @@ Directions Directions::of(const State& state, bool& known) {
   out.frame.assign(m * m, 0.0);
   for (std::size_t e = 0; e < m; ++e) out.frame[e * m + e] = 1;
   out.faint.resize(h * m);
-  out.neuron.assign(h * h, Wide{});
   for (std::size_t i = 0; i < h; ++i) {
     const Wide length = Wide::exp(state.log_norm[i]);
     for (std::size_t e = 0; e < m; ++e) out.faint[i * m + e] = length * Wide::of(state.direction[i * m + e]);
-    out.neuron[i * h + i] = Wide::of(1);
   }
   out.orthogonalize();
   return out;
@@ -210,28 +211,30 @@ void Directions::write(State& state) const {
 void Directions::orthogonalize() {
   const std::size_t m = params, n = count();
   if (n == 0) return;
-  std::vector<Wide> left, right, pivot;
+  // Nothing is kept of work that is interrupted.
+  std::vector<Wide> work = faint, left, right, pivot;
   std::vector<char> row_used(m, 0), column_used(n, 0);
   for (std::size_t k = 0; k < std::min(m, n); ++k) {
+    look_for_interruption();
     std::size_t row = 0, column = 0;
     Wide top;
     for (std::size_t j = 0; j < n; ++j)
       for (std::size_t l = 0; !column_used[j] && l < m; ++l)
-        if (!row_used[l] && smaller(top, faint[j * m + l])) {
-          top = faint[j * m + l];
+        if (!row_used[l] && smaller(top, work[j * m + l])) {
+          top = work[j * m + l];
           row = l;
           column = j;
         }
     if (top.zero()) break;
     std::vector<Wide> lower(m), upper(n);
     for (std::size_t l = 0; l < m; ++l)
-      if (!row_used[l]) lower[l] = faint[column * m + l] / top;
+      if (!row_used[l]) lower[l] = work[column * m + l] / top;
     for (std::size_t j = 0; j < n; ++j)
-      if (!column_used[j]) upper[j] = faint[j * m + row] / top;
+      if (!column_used[j]) upper[j] = work[j * m + row] / top;
     row_used[row] = column_used[column] = 1;
     for (std::size_t j = 0; j < n; ++j)
       for (std::size_t l = 0; !column_used[j] && l < m; ++l)
-        if (!row_used[l]) faint[j * m + l] = difference(faint[j * m + l], lower[l] * faint[j * m + row]);
+        if (!row_used[l]) work[j * m + l] = difference(work[j * m + l], lower[l] * work[j * m + row]);
     left.insert(left.end(), lower.begin(), lower.end());
     right.insert(right.end(), upper.begin(), upper.end());
     pivot.push_back(top);
@@ -242,6 +245,7 @@ void Directions::orthogonalize() {
   // sum_{k >= j} T_jk D_k L_k.
   std::vector<Wide> columns(rank * m);
   for (std::size_t k = 0; k < rank; ++k) {
+    look_for_interruption();
     Wide* q = &right[k * n];
     std::vector<Wide> part(k + 1);
     for (int pass = 0; pass < 2; ++pass)
@@ -254,11 +258,29 @@ void Directions::orthogonalize() {
     for (std::size_t i = 0; i < n; ++i) q[i] = q[i] / part[k];
     for (std::size_t j = 0; j <= k; ++j) add(m, part[j] * pivot[k], &left[k * m], &columns[j * m]);
   }
-  std::vector<Wide> turned(rank * neurons);
-  for (std::size_t k = 0; k < rank; ++k)
-    for (std::size_t j = 0; j < n; ++j) add(neurons, right[k * n + j], &neuron[j * neurons], &turned[k * neurons]);
+  std::vector<Wide> turned;
+  if (neuron.empty()) {
+    turned = right;
+  } else {
+    turned.resize(rank * neurons);
+    for (std::size_t k = 0; k < rank; ++k)
+      for (std::size_t j = 0; j < n; ++j) add(neurons, right[k * n + j], &neuron[j * neurons], &turned[k * neurons]);
+  }
 
-  jacobi(rank, m, columns, neurons, turned);
+  if (neurons <= 2 * rank) {
+    jacobi(rank, m, columns, neurons, turned);
+  } else {
+    // Wide networks: the rotations by themselves first.
+    std::vector<Wide> rotation(rank * rank), last(rank * neurons);
+    for (std::size_t k = 0; k < rank; ++k) rotation[k * rank + k] = Wide::of(1);
+    jacobi(rank, m, columns, rank, rotation);
+    for (std::size_t k = 0; k < rank; ++k) {
+      look_for_interruption();
+      for (std::size_t j = 0; j < rank; ++j)
+        add(neurons, rotation[k * rank + j], &turned[j * neurons], &last[k * neurons]);
+    }
+    turned = std::move(last);
+  }
 
   std::vector<Wide> squares(rank);
   for (std::size_t k = 0; k < rank; ++k) squares[k] = dot(m, &columns[k * m], &columns[k * m]);

@@ -26,7 +26,7 @@ struct Directions {
   // The others, by components in the rows of `frame`.
   std::vector<double> frame;  // (params, params)
   std::vector<Wide> faint;    // (count, params)
-  std::vector<Wide> neuron;   // (count, neurons)
+  std::vector<Wide> neuron;   // (count, neurons); empty: each neuron is its own
   int learned = 0;            // directions that have activated so far; -1: visible columns need not be active
 
   std::size_t visible_count() const { return params ? visible.size() / params : 0; }

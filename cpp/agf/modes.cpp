@@ -79,4 +79,16 @@ void adopt(Directions& directions, const Modes& modes, const std::vector<double>
   directions.turn(turn, modes.frame);
 }
 
+Trajectory& unbegun(const Problem& problem, const State& state, Trajectory& path) {
+  std::vector<double> theta;
+  for (std::size_t i = 0; i < state.count; ++i)
+    for (std::size_t e = 0; e < state.params; ++e)
+      theta.push_back(std::exp(state.log_norm[i]) * state.direction[i * state.params + e]);
+  const auto signal = problem.make_signal();
+  path.points.push_back(
+      {state.time, state.scaled_time, problem.residual(theta.data(), state.count, *signal), state.time});
+  path.state = state;
+  return path;
+}
+
 }  // namespace agf

@@ -26,4 +26,7 @@ Modes modes(std::vector<double> form, Backend& backend, Stats& stats);
 // something (data whose singular vectors stay put).
 void adopt(Directions& directions, const Modes& modes, const std::vector<double>* motion, bool structured);
 
+// A run that was interrupted before it had directions: its start, with the loss there.
+Trajectory& unbegun(const Problem& problem, const State& state, Trajectory& path);
+
 }  // namespace agf

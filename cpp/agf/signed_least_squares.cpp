@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
-#include "linear.hpp"
+#include "lanes.hpp"
 
 namespace agf {
 
 namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
 
 // A column whose part outside the basis is below this, relative to its length, is a combination of the basis.
 constexpr double dependent = 1e-11;
@@ -17,7 +20,13 @@ constexpr double dependent = 1e-11;
 constexpr double rounding = 64 * std::numeric_limits<double>::epsilon();
 
 // |r| / |y| from which on sums to the residual are extended.
-constexpr double cancelled = 1e-2;
+constexpr double cancelled = 1e-4;
+// A column that keeps this part of its length is orthogonal enough after one pass.
+constexpr double enough = 0.7;
+// Coordinates that come in before the residual is summed again.
+constexpr int most_updates = 32;
+
+double norm(std::size_t n, const double* a) { return std::sqrt(lane_dot(n, a, a)); }
 
 }  // namespace
 
@@ -35,7 +44,7 @@ SignedLeastSquares::SignedLeastSquares(const Design& design, const double* y)
 }
 
 double SignedLeastSquares::loss() const {
-  return 0.5 * dot(n_, residual_.data(), residual_.data()) / static_cast<double>(n_);
+  return 0.5 * lane_dot(n_, residual_.data(), residual_.data()) / static_cast<double>(n_);
 }
 
 void SignedLeastSquares::allow(std::size_t j, int sign) {
@@ -80,7 +89,11 @@ bool SignedLeastSquares::solve(const std::function<bool()>& stop) {
       continue;
     }
     const bool shrunk = keep_signs();
-    refresh();
+    // The new column takes its part of the residual off, which loses nothing however small the residual is.
+    if (shrunk || ++updates_ > most_updates)
+      refresh();
+    else
+      update();
     if (shrunk) refused.clear();
     if (place_[j] == waiting) refused.push_back(j);
   }
@@ -94,25 +107,24 @@ bool SignedLeastSquares::insert(std::size_t j) {
   design_.column(j, v);
   std::vector<double> r(k + 1, 0.0);
   // Twice is enough: the second pass leaves the column orthogonal to rounding.
-  for (int pass = 0; pass < 2; ++pass)
+  double left = length_[j], before = infinity;
+  for (int pass = 0; pass < 2 && left < enough * before; ++pass, before = std::exchange(left, norm(n_, v)))
     for (std::size_t i = 0; i < k; ++i) {
       const double* u = q(i);
-      const double c = dot(n_, u, v);
+      const double c = lane_dot(n_, u, v);
       r[i] += c;
       for (std::size_t e = 0; e < n_; ++e) v[e] -= c * u[e];
     }
-  const double left = norm(n_, v);
   if (!(left > dependent * length_[j])) return false;
   r[k] = left;
   for (std::size_t e = 0; e < n_; ++e) v[e] /= left;
   r_.push_back(std::move(r));
   // The residual is orthogonal to the rest of the basis, and small where y is not.
-  z_.push_back(dot(n_, v, residual_.data()));
+  z_.push_back(lane_dot(n_, v, residual_.data()));
   beta_.push_back(0.0);
   basis_.push_back(j);
   place_[j] = static_cast<int>(k);
   idle_.erase(std::find(idle_.begin(), idle_.end(), j));
-  ++changes_;
   return true;
 }
 
@@ -148,7 +160,6 @@ void SignedLeastSquares::remove(std::size_t position) {
   for (std::size_t i = position; i < basis_.size(); ++i) place_[basis_[i]] = static_cast<int>(i);
   place_[j] = waiting;
   idle_.push_back(j);
-  ++changes_;
 }
 
 void SignedLeastSquares::back_substitute(std::vector<double>& x) const {
@@ -183,10 +194,23 @@ bool SignedLeastSquares::keep_signs() {
   }
 }
 
+void SignedLeastSquares::update() {
+  const double* v = q(basis_.size() - 1);
+  for (std::size_t e = 0; e < n_; ++e) residual_[e] -= z_.back() * v[e];
+  measure_noise();
+}
+
+void SignedLeastSquares::measure_noise() {
+  double summed = target_length_;
+  for (std::size_t i = 0; i < basis_.size(); ++i) summed += std::abs(beta_[i]) * length_[basis_[i]];
+  noise_ = rounding * summed;
+}
+
 // The residual from beta itself, and one round of refinement: rounding does not build up from change to change. Where
 // the residual is much smaller than the targets it is a difference of nearly equal numbers, summed in extended
 // precision.
 void SignedLeastSquares::refresh() {
+  updates_ = 0;
   const std::size_t k = basis_.size();
   wanted_.resize(k);
   for (std::size_t i = 0; i < k; ++i) wanted_[i] = -beta_[i];
@@ -197,20 +221,18 @@ void SignedLeastSquares::refresh() {
     design_.combine(basis_, wanted_.data(), sum.data());
     residual_.assign(sum.begin(), sum.end());
   }
-  for (std::size_t i = 0; i < k; ++i) wanted_[i] = dot(n_, q(i), residual_.data());
+  for (std::size_t i = 0; i < k; ++i) wanted_[i] = lane_dot(n_, q(i), residual_.data());
   for (std::size_t i = 0; i < k; ++i) {
     const double* u = q(i);
     for (std::size_t e = 0; e < n_; ++e) residual_[e] -= wanted_[i] * u[e];
   }
   back_substitute(wanted_);
-  double summed = target_length_;
   for (std::size_t i = 0; i < k; ++i) {
     const int s = sign_[basis_[i]];
     const double refined = beta_[i] + wanted_[i];
     if (!s || s * refined > 0) beta_[i] = refined;
-    summed += std::abs(beta_[i]) * length_[basis_[i]];
   }
-  noise_ = rounding * summed;
+  measure_noise();
 }
 
 }  // namespace agf

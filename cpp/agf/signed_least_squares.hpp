@@ -37,7 +37,6 @@ class SignedLeastSquares {
   // |x_j . r| up to this is rounding.
   double noise(std::size_t j) const { return noise_ * length_[j]; }
   double length(std::size_t j) const { return length_[j]; }
-  long changes() const { return changes_; }
 
  private:
   static constexpr int absent = -2, waiting = -1;  // else the place in the basis
@@ -56,14 +55,16 @@ class SignedLeastSquares {
   std::vector<std::vector<double>> r_;  // columns of R, down to the diagonal
   std::vector<double> z_;               // Q^T y
   std::vector<double> residual_, wanted_;
-  long changes_ = 0;
+  int updates_ = 0;  // since the last refresh
 
   double* q(std::size_t k) { return &q_[k * n_]; }
   bool insert(std::size_t j);
   void remove(std::size_t position);
   void back_substitute(std::vector<double>& x) const;
   bool keep_signs();
+  void update();
   void refresh();
+  void measure_noise();
 };
 
 }  // namespace agf

@@ -11,8 +11,10 @@ namespace agf {
 
 class Transport {
  public:
-  // `structured`: as for `adopt`, of the frame that the columns come with.
-  Transport(Directions& directions, bool structured) : directions_(directions), structured_(structured) {}
+  explicit Transport(Directions& directions) : directions_(directions) {}
+
+  // Whether the frame that the columns come with is one of eigenvectors, as for `adopt`.
+  void expect(bool structured) { structured_ = structured; }
 
   // Takes the motion so far into the columns, now by their components along the given eigenvectors.
   void settle(const Modes& now);
@@ -36,7 +38,7 @@ class Transport {
  private:
   static constexpr double most_strain = 6, most_contrast = 1;
   Directions& directions_;
-  bool structured_;
+  bool structured_ = false;
   std::vector<double> motion_, columns_;
   double strain_ = 0, contrast_ = 0, shift_ = 0, log_size_ = 0;
 

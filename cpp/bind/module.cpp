@@ -3,12 +3,12 @@
 #include <string>
 
 #include "bind/dense.hpp"
-#include "bind/directions.hpp"
 #include "bind/diagonal.hpp"
+#include "bind/directions.hpp"
 #include "bind/engine.hpp"
 #include "bind/kernel.hpp"
-#include "bind/moments.hpp"
 #include "bind/modular.hpp"
+#include "bind/moments.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/isa.hpp"
 #include "cpu/pool.hpp"

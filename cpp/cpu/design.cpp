@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "agf/interrupt.hpp"
+#include "agf/lanes.hpp"
 #include "cpu/pool.hpp"
 
 namespace agf::cpu {
@@ -11,18 +12,6 @@ namespace {
 
 // Columns of one task, and samples of one piece of a sum of columns: both stay in cache.
 constexpr std::size_t block = 64, piece = 1024;
-
-// Eight running sums: the order is fixed, and the compiler may keep them in vectors without reordering anything.
-template <typename T>
-double dot(std::size_t n, const T* a, const double* b) {
-  constexpr std::size_t lanes = 8;
-  double sums[lanes] = {};
-  std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    for (std::size_t k = 0; k < lanes; ++k) sums[k] += static_cast<double>(a[i + k]) * b[i + k];
-  for (std::size_t k = 0; i < n; ++i, ++k) sums[k] += static_cast<double>(a[i]) * b[i];
-  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-}
 
 template <typename Body>
 void by_blocks(std::size_t columns, std::size_t n, const Body& body) {
@@ -44,12 +33,12 @@ void DesignCpu<T>::column(std::size_t j, double* out) const {
 
 template <typename T>
 void DesignCpu<T>::correlate(const double* r, double* out) const {
-  by_blocks(d_, n_, [&](std::size_t j) { out[j] = dot(n_, x_ + j * n_, r); });
+  by_blocks(d_, n_, [&](std::size_t j) { out[j] = lane_dot(n_, x_ + j * n_, r); });
 }
 
 template <typename T>
 void DesignCpu<T>::correlate(const std::vector<std::size_t>& which, const double* r, double* out) const {
-  by_blocks(which.size(), n_, [&](std::size_t k) { out[k] = dot(n_, x_ + which[k] * n_, r); });
+  by_blocks(which.size(), n_, [&](std::size_t k) { out[k] = lane_dot(n_, x_ + which[k] * n_, r); });
 }
 
 template <typename T>

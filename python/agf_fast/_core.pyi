@@ -130,6 +130,19 @@ def diagonal_path(
     max_seconds: float,
     observer: Callable[[dict[str, Any]], bool] | None,
 ) -> dict[str, Any]: ...
+def diagonal_flow(
+    kernel: DiagonalKernel,
+    start: dict[str, Any],
+    t_end: float,
+    *,
+    clock: str,
+    save_at: Sequence[float] | NDArray[np.float64] | None,
+    loss_tol: float,
+    rtol: float,
+    max_seconds: float,
+    observer: Callable[[dict[str, Any]], bool] | None,
+    adaptive_rate: bool = False,
+) -> dict[str, Any]: ...
 def alternating_gradient_flow(
     kernel: Kernel,
     start: dict[str, Any],

@@ -68,6 +68,7 @@ class Diagonal(SampleProblem):
     ([0, 1], [0.0, 1.0, 2.0])
     """
 
+    _target = "y"
     _order: Literal["C", "F"] = "F"  # columns are what the engines read, and the one copy they work on
 
     def __init__(self, X: Array, y: Array, depth: int = 2) -> None:

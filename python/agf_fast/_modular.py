@@ -13,6 +13,7 @@ from ._backend import core
 from ._problem import Problem
 from ._state import State, mean_crossing_log
 from ._theory import Theory
+from ._trajectory import Trajectory
 
 __all__ = ["ModularAddition"]
 
@@ -56,16 +57,17 @@ class ModularAddition(Problem):
     Notes
     -----
     The task, Theorem 5.1 on its utility and the levels of its plateaus are those of Alternating Gradient Flows, arXiv
-    2506.06489, Section 5. "Learned in order" means in the order of each frequency's first activation: up to six neurons
-    serve one frequency, and stragglers come later. At small initial scales alpha the time of that first activation is
-    known: until the residual changes, the flow of theta_i falls apart into independent flows of its components at each
-    frequency, and the one at frequency k reaches norm 1 after tau / (Ubar_k |theta_ik(0)|), with a factor tau >= 1/3
-    that depends on the initial phases and on how the norm is shared between u, v and w. A frequency is therefore first
-    taken up in the order of the largest utilities Ubar_k if the best of the H neurons for each are about equally good.
-    For moduli 1.4 apart (utilities 2.7 apart) that fails once in several thousand runs from 6 neurons that are free for
-    either frequency, and if the stronger one is p/2, which has half as many parameters, once in 40 from 6 and in 800
-    from 18. Six neurons or so are spent on each earlier frequency: a width of 12 per frequency is enough. The scale
-    must be small against 1 / (Ubar_1 active_time), or active neurons grow a second frequency without an activation.
+    2506.06489, Section 5.
+
+    "Learned in order" means in the order of each frequency's first activation: up to six neurons serve one frequency,
+    and stragglers come later. Until the residual changes, the flow of a neuron falls apart into flows of its components
+    at each frequency, and the one at k reaches norm 1 after tau / (Ubar_k |theta_ik(0)|), where tau >= 1/3 depends on
+    the initial phases and on how the norm is shared between u, v and w, at any small scale. So the order is that of the
+    largest utilities Ubar_k as far as the best start among the free neurons is about equally good for each; twelve
+    neurons per frequency are enough where the moduli are 1.4 apart. Active phases must come near equilibrium
+    (Ubar active_time >> 1): what is left of an unfinished frequency k has a part at 2k that draws neurons near k to
+    3k mod p, which may then come too early. And the scale must be small enough (scale Ubar active_time << 1), or active
+    neurons learn further frequencies without an activation.
 
     Examples
     --------
@@ -105,8 +107,8 @@ class ModularAddition(Problem):
         self._x = x.copy()
         self.period = period
         transform = np.fft.rfft(wide)
-        # Rounding of the template moves a component by at most this.
-        found = 1 + np.flatnonzero(np.abs(transform[1:]) > 4.0 * eps * size)
+        # A template made of cos(2 pi j k / p) has angles up to pi p, each off by a relative rounding or two.
+        found = 1 + np.flatnonzero(np.abs(transform[1:]) > 4.0 * period * eps * size)
         self.frequencies = tuple(int(k) for k in found)
         self.moduli = tuple(float(modulus) for modulus in np.abs(transform[found]))
 
@@ -274,6 +276,44 @@ class ModularAddition(Problem):
         frequencies = np.array(self.frequencies)
         strongest: NDArray[np.int64] = frequencies[powers.sum(axis=1)[:, frequencies].argmax(axis=1)]
         return strongest
+
+    def first_activations(self, path: Trajectory) -> dict[int, int]:
+        """The jump at which each frequency was first taken up, in that order.
+
+        Parameters
+        ----------
+        path : Trajectory
+            A run of `alternating_gradient_flow` on this problem.
+
+        Returns
+        -------
+        dict
+            From frequency to the index of the first jump whose winner has most of its power there.
+
+        Raises
+        ------
+        ValueError
+            If the jumps have no directions, as those of `gradient_flow`, or are of another problem.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> j = np.arange(8)
+        >>> problem = agf.ModularAddition(2 * np.cos(2 * np.pi * j / 8) + np.cos(2 * np.pi * 2 * j / 8))
+        >>> start = problem.initialize(24, scale=1e-4)
+        >>> path = agf.alternating_gradient_flow(problem, start, active_time=100.0, rtol=1e-5, max_jumps=10)
+        >>> list(problem.first_activations(path))
+        [1, 2]
+        """
+        first: dict[int, int] = {}
+        for index, jump in enumerate(path.jumps):
+            if len(jump.direction) != self.n_params:
+                raise ValueError(
+                    f"path has a jump whose direction has {len(jump.direction)} entries, expected {self.n_params}; "
+                    "give a run of alternating_gradient_flow on this problem"
+                )
+            first.setdefault(int(self.dominant_frequencies(jump.direction[None])[0]), index)
+        return first
 
     def theory(self, state: State | None = None, *, adaptive_rate: bool = False) -> Theory:
         """The plateaus, largest utilities and features of Theorem 5.1, and a lower bound of the first jump.

@@ -21,6 +21,7 @@ class SampleProblem(Problem):
     _x: NDArray[Any]
     _y: NDArray[Any]
     _order: Literal["C", "F"] = "C"  # of the copy of X
+    _target = "Y"  # the targets' name in messages
     _flat: bool  # targets came as (n,): residuals and predictions have that shape too
 
     def __init__(self, X: Array, Y: Array) -> None:
@@ -28,16 +29,16 @@ class SampleProblem(Problem):
         ndim = getattr(Y, "ndim", 2)
         self._flat = ndim == 1
         if self._flat:
-            y, _ = read(Y, "Y", (x.shape[0],), "(n,)", kind)
+            y, _ = read(Y, self._target, (x.shape[0],), "(n,)", kind)
             y = y[:, None]
         else:
-            y, _ = read(Y, "Y", (x.shape[0], None), "(n, c)", kind)
-        for name, values in (("X", x), ("Y", y)):
+            y, _ = read(Y, self._target, (x.shape[0], None), "(n, c)", kind)
+        for name, values in (("X", x), (self._target, y)):
             square = mean_square(values)
             if not square < np.finfo(kind.dtype).max:
                 raise ValueError(
                     f"{name} has a mean square of {square:.3g} per sample, expected one within {kind.dtype}; rescale X "
-                    "and Y (a mean square near 1 is best)"
+                    f"and {self._target} (a mean square near 1 is best)"
                 )
         super().__init__(kind, 0.5 * mean_square(y))
         # Copies, because kernels are made when first needed: the caller may change the arrays until then.

@@ -13,14 +13,19 @@
 
 #include "agf/alternate.hpp"
 #include "agf/backend.hpp"
+#include "agf/direction_alternate.hpp"
+#include "agf/direction_flow.hpp"
 #include "agf/flow.hpp"
 #include "agf/multistep.hpp"
 #include "agf/problem.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/dense.hpp"
+#include "cpu/modular.hpp"
 #include "cpu/moments.hpp"
 #include "cpu/pool.hpp"
+
+int diagonal_failures();
 
 namespace {
 
@@ -52,7 +57,7 @@ std::unique_ptr<agf::cpu::DenseCpu<T>> make(agf::Sigma sigma, std::size_t n, std
     for (std::size_t i = 0; i < 3; ++i) {
       double z = 0;
       for (std::size_t j = 0; j < d; ++j) z += x[s * d + j] * w[i * d + j] / std::sqrt(static_cast<double>(d));
-      const double value = sigma == agf::Sigma::power2 ? z * z : z > 0 ? z : 0;
+      const double value = sigma == agf::Sigma::power2 ? z * z : sigma == agf::Sigma::identity || z > 0 ? z : 0;
       for (std::size_t k = 0; k < c; ++k) targets[s * c + k] += static_cast<T>(value * a[i * c + k]);
     }
   return std::make_unique<agf::cpu::DenseCpu<T>>(inputs.data(), n, d, targets.data(), c, sigma, 0.0);
@@ -335,6 +340,28 @@ void stopped(const agf::Problem& problem) {
 
 }  // namespace
 
+// Linear networks by directions of the neuron space, from e^-23000.
+void directions(const agf::Problem& problem) {
+  agf::State from = start(7, problem.params(), -23000, 6);
+  agf::Control control, other;
+  agf::AlternateOptions options;
+  options.loss_tol = 1e-9;
+  const agf::Trajectory path = agf::alternate_directions(problem, agf::cpu::backend(), control, from, options);
+  CHECK(path.status == agf::Status::loss_tol && path.jumps.size() == 2);
+  agf::FlowOptions flow_options;
+  flow_options.loss_tol = 1e-9;
+  flow_options.t_end = 2 * path.state.time;
+  flow_options.save_all = false;
+  flow_options.save_at = {0.5 * path.state.time, path.state.time};
+  const agf::Trajectory flow =
+      agf::gradient_flow_of_directions(problem, agf::cpu::backend(), other, from, flow_options);
+  CHECK(flow.status == agf::Status::loss_tol && flow.states.size() == 2);
+  agf::Control third;
+  const agf::Trajectory rest =
+      agf::gradient_flow_of_directions(problem, agf::cpu::backend(), third, path.jumps[0].state, {});
+  CHECK(!rest.points.empty());
+}
+
 int main() {
   agf::cpu::blas::load();
   const auto relu = make<double>(agf::Sigma::relu, 60, 5, 2);
@@ -356,6 +383,15 @@ int main() {
   shared(*relu);
   shared(*square);
   stopped(*relu);
+  const std::vector<double> wave{1.0, 0.6, -0.5, -1.3, -0.6, 0.8};
+  const agf::cpu::ModularCpu modular(wave.data(), wave.size(), {1, 2, 3});
+  std::vector<double> basis;
+  const auto compact = modular.reduced(basis);
+  differences(modular, 2.2e-16);
+  differences(*compact, 2.2e-16);
+  verbs(modular);
+  directions(*make<double>(agf::Sigma::identity, 60, 5, 2));
+  failures += diagonal_failures();
   if (failures == 0) std::puts("smoke: all good");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -51,7 +51,7 @@ def random_template(seed, least=1.4, most=2.0, count=3):
     """A template of `count` frequencies, and these in the order of their Ubar.
 
     p from 11 to 23, random frequencies and phases; Ubar^(1/3), which is proportional to |x^[k]| below p/2, falls by a
-    factor from `least` to `most` from each to the next. The largest Ubar is 0.8, as in the paper's template.
+    factor from `least` to `most` from each to the next. The largest Ubar is 0.8.
     """
     rng = np.random.default_rng(seed)
     period = int(rng.integers(11, 24))

@@ -39,10 +39,6 @@ def frequencies_of(problem, jumps):
     return [int(problem.dominant_frequencies(jump.direction[None])[0]) for jump in jumps]
 
 
-def in_order_of_first(frequencies):
-    return tuple(dict.fromkeys(frequencies))
-
-
 # ------------------------------------------------------------------------------------------------------ closed forms
 
 
@@ -136,7 +132,7 @@ def test_levels_and_order_of_the_paper(verb_backend):
     np.testing.assert_allclose(2 * path.loss[0] / MODULAR_PERIOD, 0.65625, rtol=1e-12)
     if not whole:
         return
-    assert in_order_of_first(frequencies_of(problem(), path.jumps)) == (1, 3, 5)
+    assert list(problem().first_activations(path)) == [1, 3, 5]
     # At active_time = 100 a plateau's valley is followed to 1e-4 in 2L/p.
     assert abs(ends(path)[4] - 0.15626) <= 1e-4
     for level in (0.15625, 0.03125, 0.0):
@@ -205,3 +201,39 @@ def test_first_activation_is_the_fastest_component_of_any_neuron():
         neuron, k = np.unravel_index(times.argmin(), times.shape)
         assert jump.neuron == neuron and frequencies_of(modular_problem, [jump])[0] == k + 1 == order[0]
         np.testing.assert_allclose(jump.time, times.min(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_frequencies_are_first_activated_in_the_order_of_their_utilities(seed):
+    """Random templates of three frequencies, Ubar 2.7 to 8 apart; odd and even p, k = p/2 in some.
+
+    "In order" is the order of each frequency's first activation; stragglers come later. The setting follows from what
+    could break it. Too few neurons: some weaker frequency may have the better start. Twelve per frequency, of which up
+    to six are spent on each earlier one, leave that to chance about once in a thousand. Too short an active phase: an
+    unfinished frequency k leaves a part of the residual that draws neurons near it to 3 k mod p, out of order; so
+    Ubar active_time >> 1. Too long a one for the scale: active neurons learn other frequencies themselves, without an
+    activation; so scale Ubar active_time << 1. Here these are 8000 and 0.008, for the largest Ubar.
+    """
+    template, order = random_template(seed)
+    modular_problem = agf.ModularAddition(template)
+    assert modular_problem.theory().facts["frequencies"] == order
+    seen = []
+
+    def all_seen(jump):
+        seen.extend(frequencies_of(modular_problem, [jump]))
+        return set(seen) == set(order)
+
+    agf.alternating_gradient_flow(
+        modular_problem,
+        modular_problem.initialize(12 * len(order), scale=1e-6, seed=0),
+        active_time=1e4,
+        rtol=1e-6,
+        max_jumps=40,
+        callback=all_seen,
+    )
+    assert tuple(dict.fromkeys(seen)) == order
+
+
+def test_the_random_templates_are_of_every_kind():
+    kinds = {(len(t) % 2, len(t) // 2 in order and len(t) % 2 == 0) for t, order in map(random_template, range(20))}
+    assert kinds == {(0, False), (0, True), (1, False)}

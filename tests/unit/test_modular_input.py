@@ -18,6 +18,11 @@ def problem():
     return agf.ModularAddition(TEMPLATE)
 
 
+def small_run():
+    small = agf.ModularAddition(np.array([1.0, -1.0]))
+    return agf.alternating_gradient_flow(small, small.initialize(2, scale=0.1), max_jumps=1, active_time=1.0)
+
+
 # name -> (call, the argument that the message must name)
 REFUSED = {
     "nan": (lambda: agf.ModularAddition(NAN), "template"),
@@ -46,6 +51,7 @@ REFUSED = {
     "powers": (lambda: problem().powers(THETA[:, :-1]), "theta"),
     "predict": (lambda: problem().predict(THETA[:, :-1]), "theta"),
     "no frequency to name": (lambda: agf.ModularAddition(np.zeros(20)).dominant_frequencies(THETA), "template"),
+    "path of another problem": (lambda: problem().first_activations(small_run()), "path"),
     "theory of another state": (
         lambda: problem().theory(agf.ModularAddition(np.array([1.0, -1.0])).initialize(2)),
         "state",
@@ -71,6 +77,14 @@ def test_a_mean_within_rounding_is_none():
     """Rounded to float32 the template has a sum of up to 6e-8 sqrt(p) |x|, and no more frequencies than before."""
     assert agf.ModularAddition(TEMPLATE.astype(np.float32)).frequencies == (1, 3, 5)
     assert agf.ModularAddition(1e-30 * TEMPLATE).frequencies == (1, 3, 5)
+
+
+def test_rounding_of_angles_is_no_frequency():
+    """cos(2 pi j k / p) with angles of hundreds: what rounding leaves elsewhere is not learned."""
+    for period in (23, 101, 1000):
+        j = np.arange(period)
+        template = np.cos(2 * np.pi * j * 9 / period + 0.3) + 0.5 * np.cos(2 * np.pi * j * 11 / period)
+        assert agf.ModularAddition(template - template.mean()).frequencies == (9, 11)
 
 
 def test_nothing_to_learn(verb_backend):

@@ -8,7 +8,18 @@ from ._experiment import Experiment
 
 __all__ = ["NAMES", "find"]
 
-NAMES = ("modular-addition", "attention", "linear", "linear-noncommuting", "width")
+NAMES = (
+    "diagonal-2d",
+    "diagonal-5d",
+    "diagonal-spectra",
+    "modular-addition",
+    "adaptive-rates",
+    "attention",
+    "linear",
+    "linear-noncommuting",
+    "width",
+    "convergence",
+)
 
 
 def find(name: str) -> Experiment:

@@ -9,7 +9,7 @@ import numpy as np
 from .._compare import compare
 from .._verbs import alternating_gradient_flow, gradient_flow
 from ._experiment import Experiment, Result, Setup, Table, at_least, at_most, equal, within
-from ._paper import attention
+from ._paper import attention, components_learned
 from ._style import AGF, COLOURS, FLOW, LOSS, THEORY, figure, label_panels, staircase
 
 HEADS, SCALE = 5, 1e-3
@@ -29,7 +29,7 @@ def compute(setup: Setup) -> Result:
     grid = np.linspace(0.0, end, 400)
     states = gradient_flow(problem, start, end, save_at=grid).states
     spectra = np.array([problem.spectrum(state) for state in states])
-    order = [_component(problem, jump.direction) for jump in path.jumps]
+    order = components_learned(problem, path)
     found = compare(path, truth)
     levels = np.array([path.loss[0], *(jump.loss_after for jump in path.jumps)])
 
@@ -53,17 +53,7 @@ def compute(setup: Setup) -> Result:
             [k + 1, order[k] + 1, theory.jumps[k].time, jump.time, time, jump.time / time - 1.0,
              theory.levels[k + 1], jump.loss_after, match.truth_level if match else np.nan]
         )  # fmt: skip
-    columns = [
-        "jump",
-        "component",
-        "bound",
-        "AGF time",
-        "flow time",
-        "error",
-        "theory level",
-        "AGF level",
-        "flow level",
-    ]
+    columns = ["jump", "component", "bound", "AGF time", "flow time", "error", "level", "AGF level", "flow level"]
     result.tables.append(Table("Jumps of the population flow", columns, rows))
     final = problem.spectrum(path.state)
     result.tables.append(
@@ -94,13 +84,6 @@ def compute(setup: Setup) -> Result:
     )  # fmt: skip
     result.curves.update(path=path, truth=truth, theory=theory, grid=grid, spectra=spectra, end=end)
     return result
-
-
-def _component(problem: Any, direction: Any) -> int:
-    """The principal component nearest to a head's q and k."""
-    parts = problem.split(np.asarray(direction)[None])
-    overlap = np.abs(np.asarray(problem.components) @ np.asarray(parts["q"])[0])
-    return int(np.argmax(overlap))
 
 
 def _least(path: Any, theory: Any) -> float:

@@ -1,0 +1,172 @@
+"""Diagonal networks: bad input is refused by name with advice; degenerate but legal input runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import agf_fast as agf
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((8, 3))
+Y = RNG.standard_normal(8)
+NAN = X.copy()
+NAN[1, 1] = np.nan
+
+
+def problem(depth=2):
+    return agf.Diagonal(X, Y, depth)
+
+
+def run(**options):
+    return agf.alternating_gradient_flow(problem(), problem().initialize(), **options)
+
+
+# name -> (call, what the message must name)
+BAD = {
+    "nan": (lambda: agf.Diagonal(NAN, Y), "X"),
+    "rows differ": (lambda: agf.Diagonal(X, Y[:-1]), "y"),
+    "two targets": (lambda: agf.Diagonal(X, np.ones((8, 2))), "y"),
+    "integers": (lambda: agf.Diagonal(np.ones((4, 2), dtype=int), np.ones(4)), "X"),
+    "mixed dtypes": (lambda: agf.Diagonal(X, Y.astype(np.float32)), "dtype"),
+    "depth 1": (lambda: agf.Diagonal(X, Y, 1), "depth"),
+    "depth 2.0": (lambda: agf.Diagonal(X, Y, 2.0), "depth"),
+    "scale 0": (lambda: problem().initialize(0.0), "scale"),
+    "negative scale": (lambda: problem().initialize(-1.0), "scale"),
+    "two scales": (lambda: problem().initialize(0.1, log_scale=-3.0), "log_scale"),
+    "theta of another depth": (lambda: problem().loss(np.ones((3, 3))), "theta"),
+    "theta of another width": (lambda: problem().loss(np.ones((4, 2))), "theta"),
+    "v": (lambda: problem().hessian_vector(np.ones((3, 2)), np.ones((2, 2))), "v"),
+    "residual": (lambda: problem().utility(np.ones((3, 2)), np.ones(7)), "residual"),
+    "predict": (lambda: problem().predict(np.ones((3, 2)), np.ones((2, 4))), "X"),
+    "state of another width": (
+        lambda: agf.alternating_gradient_flow(problem(), agf.Diagonal(X[:, :2].copy(), Y).initialize()),
+        "state",
+    ),
+    "state of another depth": (lambda: agf.gradient_flow(problem(), problem(3).initialize(), 1.0), "state"),
+    "parameters of another width": (lambda: agf.gradient_flow(problem(), np.ones((4, 2)), 1.0), "state"),
+    "active_time": (lambda: run(active_time=10.0), "active_time"),
+    "active_time in the limit": (
+        lambda: agf.alternating_gradient_flow(problem(), limit=True, active_time=10.0),
+        "active_time",
+    ),
+    "window in the limit": (
+        lambda: agf.alternating_gradient_flow(problem(), limit=True, activation_window=1.0),
+        "activation_window",
+    ),
+    "limit and state": (lambda: run(limit=True), "state"),
+    "neither": (lambda: agf.alternating_gradient_flow(problem()), "state"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refused_by_name(name):
+    call, argument = BAD[name]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call()
+    message = str(caught.value)
+    assert argument in message and "expected" in message
+
+
+@pytest.mark.parametrize("change", ["log_norm", "shape"])
+def test_exact_variables_that_do_not_fit_are_refused(change):
+    path = run(max_jumps=1)
+    extra = dict(path.state.extra)
+    log_norm = np.array(path.state.log_norm)
+    if change == "log_norm":
+        log_norm[int(np.argmin(log_norm))] -= 1.0
+    else:
+        extra["log_reference"] = extra["log_reference"][:-1]
+    state = agf.State(path.state.direction, log_norm, path.state.active, path.state.time, path.state.log_eta, extra)
+    for call in (
+        lambda: agf.alternating_gradient_flow(problem(), state),
+        lambda: agf.gradient_flow(problem(), state, path.state.time + 1.0),
+    ):
+        with pytest.raises(ValueError, match="log_reference"):
+            call()
+
+
+def test_nothing_to_learn(verb_backend):
+    flat = agf.Diagonal(X, np.zeros(8))
+    for path in (
+        agf.alternating_gradient_flow(flat, limit=True, backend=verb_backend),
+        agf.alternating_gradient_flow(flat, flat.initialize(), backend=verb_backend),
+    ):
+        assert len(path.jumps) == 0 and path.status is agf.Status.NOTHING_TO_LEARN
+    assert agf.gradient_flow(flat, flat.initialize(), 10.0).loss[-1] <= 1e-30
+
+
+def test_one_sample_and_one_input():
+    path = agf.alternating_gradient_flow(agf.Diagonal(np.array([[2.0, -1.0, 0.0]]), np.array([3.0])), limit=True)
+    assert [jump.neuron for jump in path.jumps] == [0] and path.loss[-1] <= 1e-25
+    np.testing.assert_allclose(path.time[1], 1.0 / 6.0, rtol=1e-14)
+
+
+def test_scales_of_one_and_more_are_active_from_the_start():
+    """|theta| >= 1 always, since u^2 - v^2 = 2 alpha^2: one active phase to the least-squares loss, and no jump."""
+    least = 0.5 * np.mean((Y - X @ np.linalg.lstsq(X, Y, rcond=None)[0]) ** 2)
+    for alpha in (1.0, 30.0):
+        path = agf.alternating_gradient_flow(problem(), problem().initialize(alpha))
+        assert len(path.jumps) == 0 and path.status is agf.Status.ALL_ACTIVE
+        np.testing.assert_allclose(path.loss[-1], least, rtol=1e-12)
+        truth = agf.gradient_flow(problem(), problem().initialize(alpha), 1e3)
+        np.testing.assert_allclose(truth.loss[-1], least, rtol=1e-9)
+
+
+def test_dependent_columns_leave_the_residual_unique():
+    """x_3 = x_0 + x_1: beta is not unique, levels and times are; against the reference, and no cycling."""
+    wide = np.column_stack([X, X[:, 0] + X[:, 1], X[:, 0], np.zeros(8)])
+    duplicated = agf.Diagonal(wide, Y)
+    path, oracle = (
+        agf.alternating_gradient_flow(duplicated, limit=True, backend=backend) for backend in ("cpp", "numpy")
+    )
+    np.testing.assert_allclose(path.time, oracle.time, rtol=1e-9)
+    np.testing.assert_allclose(path.loss, oracle.loss, rtol=1e-9)
+    truth = agf.gradient_flow(duplicated, duplicated.initialize(log_scale=-230.0), 1.1 * path.time[-1] * 230.0)
+    np.testing.assert_allclose(truth.loss[-1], path.loss[-1], rtol=1e-6)
+
+
+def test_stopping():
+    for limit in (0, 1, 2):
+        path = run(max_jumps=limit)
+        assert len(path.jumps) == limit and path.status is agf.Status.MAX_JUMPS
+    seen = []
+    path = run(callback=lambda jump: seen.append(jump) or True)
+    assert len(seen) == len(path.jumps) == 1 and path.status is agf.Status.CALLBACK
+    full = run()
+    path = run(loss_tol=float(full.loss[1]))
+    assert len(path.jumps) == 1 and path.status is agf.Status.LOSS_TOL
+    truth = agf.gradient_flow(problem(), problem().initialize(), 1e3, callback=lambda record: record.time > 1.0)
+    assert truth.status is agf.Status.CALLBACK
+    with pytest.raises(ZeroDivisionError) as caught:
+        run(callback=lambda jump: 1 / 0)
+    assert len(caught.value.path.jumps) == 1
+    wide = np.random.default_rng(0).standard_normal((300, 4000))
+    slow = agf.alternating_gradient_flow(agf.Diagonal(wide, wide[:, 0]), limit=True, max_seconds=1e-9)
+    assert slow.status is agf.Status.MAX_SECONDS
+
+
+def test_activation_window_takes_neighbours_along():
+    """Equal utilities but for a thousandth: at alpha = 1e-8 the second is within 0.1 of norm 1 in ln |theta|."""
+    near = agf.Diagonal(np.eye(2), np.array([1.0, 0.999]))
+    start = near.initialize(1e-8)
+    assert [jump.activated for jump in agf.alternating_gradient_flow(near, start).jumps] == [(0,), (1,)]
+    window = agf.alternating_gradient_flow(near, start, activation_window=0.1)
+    assert [jump.activated for jump in window.jumps] == [(0, 1)]
+
+
+def test_problem_describes_and_pickles():
+    import pickle
+
+    again = pickle.loads(pickle.dumps(problem(3)))
+    assert repr(again) == "Diagonal(n=8, d=3, depth=3, float64)"
+    assert (again.kappa, again.n_params, again.n_inputs) == (3.0, 3, 3)
+    assert list(again.split(np.ones((3, 3)))) == ["u1", "u2", "u3"]
+    np.testing.assert_allclose(again.loss(np.zeros((3, 3))), 0.5 * np.mean(Y**2), rtol=1e-15)
+
+
+def test_gradient_descent_runs_on_it():
+    theta = problem().initialize(0.3).parameters()
+    descent = agf.gradient_descent(problem(), theta, 0.01, 200)
+    truth = agf.gradient_flow(problem(), theta, 2.0)
+    np.testing.assert_allclose(descent.loss[-1], truth.loss[-1], rtol=0.05)
