@@ -116,6 +116,20 @@ def test_non_commuting_data_approach_the_conjecture(verb):
     assert np.abs(gaps[1]).max() < 0.2 * np.abs(gaps[0]).max()
 
 
+def test_conjecture_on_random_data():
+    """Bases without relation, variances over a decade, singular values over half a decade: at 10^-10000 the order,
+    times (to 5e-3 of tau_k, 60 units of time) and levels of the alternating flow are those conjectured."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        values, variances = np.exp(rng.uniform(-1.6, 0.0, 4)), np.exp(rng.uniform(-2.3, 0.0, 4))
+        problem = agf.Linear.from_moments(*moments(values, variances, False, seed))
+        theory = problem.theory()
+        path = agf.alternating_gradient_flow(problem, start(problem, 6, 10000, seed))
+        assert len(path.jumps) == 4
+        np.testing.assert_allclose([j.time / (10000 * LN10) for j in path.jumps], times(theory), rtol=5e-3)
+        np.testing.assert_allclose([j.loss_after for j in path.jumps], theory.levels[1:], atol=1e-8 * theory.levels[0])
+
+
 @pytest.mark.parametrize("commuting", [True, False])
 def test_against_extended_precision(commuting):
     """alpha = 1e-12, both verbs, against long doubles with methods of their own: fixed steps of a fourth-order method,
