@@ -270,7 +270,6 @@ class Run {
     state_.scaled_time += moved_ * std::exp(-state_.log_eta);
     elapsed_ += moved_;
     since_regroup_ += moved_;
-    reach_ -= moved_;
     if (moved_ == to_end && std::isfinite(options_.t_end))
       (options_.scaled_clock ? state_.scaled_time : state_.time) = options_.t_end;
     drift_.look(flow_.theta());
@@ -366,8 +365,10 @@ class Run {
                               b3 = form(from + Transport::last * (to - from));
     const double h = (to - from) * moved_;
     if (transport_.step(b1, b2, b3, h)) {
+      reach_ -= h;
       if (transport_.strained()) settle(modes(b3, backend_, path_.stats));
     } else if (Transport::still(b1, b2, b3, h)) {
+      reach_ -= h;
       transport_.grow(modes(b2, backend_, path_.stats), h);
     } else {
       const double middle = 0.5 * (from + to);

@@ -71,6 +71,11 @@ class Linear(Problem):
     -----
     The system is that of Alternating Gradient Flows, arXiv 2506.06489, section 4.
 
+    At a finite scale a direction activates with traces of the others in it. Where the order is not that of what each
+    component takes off the loss, a plateau is a saddle of the active directions too, and an active phase without end
+    leaves it along such a trace, which the gradient flow has no time for; ``active_time`` (a few relaxation times)
+    keeps the phase on the plateau.
+
     Examples
     --------
     >>> import numpy as np, agf_fast as agf
@@ -329,7 +334,8 @@ class Linear(Problem):
             dtau^(k) = (1 - sum_{i = 0}^{k - 2} sigma_{k - i}^(i) dtau^(i + 1)) / sigma_1^(k - 1)
 
         Proved where Sigma_xx commutes with Sigma_yx^T Sigma_yx, there in the order of the singular values of Sigma_yx;
-        a conjecture elsewhere, in the order of mu.
+        a conjecture elsewhere, in the order of mu. `alternating_gradient_flow` and `gradient_flow` from any scale
+        measure the gap.
 
         Parameters
         ----------
