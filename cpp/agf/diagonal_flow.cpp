@@ -85,10 +85,12 @@ class Run {
   // ln of the unit of T: the longest way to the end that a neuron has.
   double unit() {
     double longest = -infinity;
-    if (network_.depth() > 2)
-      for (std::size_t k = 0; k < network_.kinds(); ++k)
-        if (const DiagonalNeuron& neuron = network_.of_kind(k); !neuron.free() && !neuron.pinned())
-          longest = std::max(longest, neuron.log_travel(0, neuron.end()));
+    for (std::size_t i = 0; i < count_ && network_.depth() > 2; ++i) {
+      const DiagonalNeuron& neuron = network_.neuron(i);
+      if (neuron.free() || (i > 0 && !neuron.pinned() && network_.kind(i) == network_.kind(i - 1))) continue;
+      const double from = neuron.pinned() ? network_.log_v(i) : 0;
+      if (from < neuron.end()) longest = std::max(longest, neuron.log_travel(from, neuron.end()));
+    }
     return log_unit_ = longest == -infinity ? 0 : longest;
   }
 

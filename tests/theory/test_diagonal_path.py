@@ -135,6 +135,23 @@ def test_general_starts_equal_the_reference(depth):
 
 
 @pytest.mark.parametrize("depth", [2, 3])
+def test_balanced_layers_keep_the_sign_of_beta(depth, verb_backend):
+    """From u_1 = .. = +-1e-5 all through, y = (1, 1): the first input grows, at depth 2 to norm 1 at
+    t = ln(1/(sqrt(2) 1e-5)), the second, whose beta is negative, never."""
+    theta = np.full((2, depth), 1e-5)
+    theta[1, -1] = -1e-5
+    problem = agf.Diagonal(np.sqrt(2.0) * np.eye(2), np.array([np.sqrt(2.0), np.sqrt(2.0)]), depth)
+    path = agf.alternating_gradient_flow(problem, theta, backend=verb_backend)
+    assert order(path) == [0] and path.status is agf.Status.INERT
+    far = 1.0 / (np.sqrt(depth) * 1e-5)
+    expected = np.log(far) if depth == 2 else (far - 1.0) * np.sqrt(depth)
+    np.testing.assert_allclose(path.time[1], expected, rtol=1e-12)
+    truth = agf.gradient_flow(problem, theta, 3 * expected)
+    np.testing.assert_allclose(problem.coefficients(truth.state), [1.0, 0.0], atol=1e-9)
+    assert problem.coefficients(truth.state)[1] < 0
+
+
+@pytest.mark.parametrize("depth", [2, 3])
 def test_continued_run_goes_on_as_if_it_had_not_stopped(depth, verb_backend, tmp_path):
     X, y = five_dimensional()
     problem = agf.Diagonal(X, y, depth)

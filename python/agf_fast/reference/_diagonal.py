@@ -458,7 +458,11 @@ class Network:
         """T at norm 1 on either side, T now, and the logarithm of its unit."""
         unit = 0.0
         if self.depth > 2:
-            unit = max(-float(neuron.log_layers(-np.inf)[1:].sum()) for neuron in self.neurons if not neuron.pinned)
+            # A balanced neuron is as far from the end as the inverse of its layers is large.
+            unit = max(
+                -float(neuron.log_layers(float(v) if neuron.pinned else -np.inf)[1:].sum())
+                for neuron, v in zip(self.neurons, self.log_v, strict=True)
+            )
         low, high, now = (np.zeros(len(self.neurons)) for _ in range(3))
         for i, neuron in enumerate(self.neurons):
             if neuron.free:
