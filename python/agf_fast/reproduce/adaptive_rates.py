@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._compare import compare
 from .._problem import Problem
 from .._state import State
 from .._verbs import alternating_gradient_flow, gradient_flow
@@ -19,7 +18,7 @@ SCALES = (1e-1, 1e-2, 1e-3, 1e-4)
 ALIGNED = 0.99  # cosine with the direction that activates
 RATES = ("fixed", "adaptive")
 # Where AGF meets the flow: powers of alpha without adaptive rates, powers of ln(1/alpha) with them.
-TIMING = {"fixed": (-2.0, -3.0, -4.0), "adaptive": (-8.0, -16.0, -32.0, -64.0)}
+TIMING = {"fixed": (-2.0, -3.0, -4.0), "adaptive": (-4.0, -8.0, -16.0, -32.0, -64.0)}
 _SEEDS = 3
 _POINTS = 300
 
@@ -54,7 +53,7 @@ def compute(setup: Setup) -> Result:
     )
     rows = [[rates, f"1e{exponent:.0f}", *row] for rates in RATES
             for exponent, row in zip(TIMING[rates], timing[rates], strict=True)]  # fmt: skip
-    heads = ["rates", "alpha", "jumps of AGF", "of the flow", "largest time error"]
+    heads = ["rates", "alpha", "jumps of AGF", "of the flow", "error of the first time"]
     result.tables.append(Table("Attention: AGF beside the flow", heads, rows, 4))
     result.tables.append(Table(
         "Features in order of first activation", ["system", *RATES],
@@ -128,14 +127,19 @@ def _first(problem: Problem, start: State, adaptive: bool) -> dict[str, float]:
 
 
 def _timing(rates: str, seed: int) -> list[tuple[int, int, float]]:
-    """Jumps of AGF and of the flow, and the largest relative time error of those that correspond, of attention."""
+    """Jumps of AGF and of the flow, and the relative error of the first one's time, of attention.
+
+    With adaptive rates later jumps grow from parts of the directions that fall below the rounding of a double from
+    about 1e-20 on, the run saying so.
+    """
     problem, adaptive = attention(), rates == "adaptive"
     rows = []
     for exponent in TIMING[rates]:
         start = problem.initialize(5, log_scale=exponent * np.log(10.0), seed=seed)
         path = alternating_gradient_flow(problem, start, adaptive_rate=adaptive)
         truth = gradient_flow(problem, start, 1.3 * float(path.time[-1]) + 10.0, adaptive_rate=adaptive)
-        rows.append((len(path.jumps), len(truth.jumps), compare(path, truth).max_time_error))
+        error = abs(path.jumps[0].time / truth.jumps[0].time - 1.0)
+        rows.append((len(path.jumps), len(truth.jumps), error))
     return rows
 
 
@@ -181,7 +185,7 @@ def draw(result: Result) -> dict[str, Any]:
     right.set_xscale("log")
     right.set_yscale("log")
     right.set_xlabel(r"$\ln(1/\alpha)$")
-    right.set_ylabel("largest relative time error")
+    right.set_ylabel("relative error of the first time")
     right.set_title("attention: AGF against the flow")
     right.legend()
     label_panels(axes[0])
