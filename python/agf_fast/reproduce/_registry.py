@@ -8,7 +8,11 @@ from ._experiment import Experiment
 
 __all__ = ["NAMES", "find"]
 
-NAMES = ("width",)
+NAMES = (
+    "width",
+    "maxima",
+    "descent",
+)
 
 
 def find(name: str) -> Experiment:
