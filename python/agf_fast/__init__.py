@@ -14,6 +14,7 @@ from ._dense import Dense
 from ._diagnostics import Diagnosis, KernelMovement, diagnose, kernel_movement
 from ._diagonal import Diagonal
 from ._linear import Linear
+from ._maxima import UtilityMaxima, utility_maxima
 from ._modular import ModularAddition
 from ._problem import Problem
 from ._state import State
@@ -41,6 +42,7 @@ __all__ = [
     "Status",
     "Theory",
     "Trajectory",
+    "UtilityMaxima",
     "alternating_gradient_flow",
     "compare",
     "cuda",
@@ -51,4 +53,5 @@ __all__ = [
     "kernel_movement",
     "load",
     "set_threads",
+    "utility_maxima",
 ]

@@ -12,12 +12,14 @@ NAMES = (
     "diagonal-2d",
     "diagonal-5d",
     "diagonal-spectra",
-    "modular-addition",
-    "adaptive-rates",
-    "attention",
     "linear",
     "linear-noncommuting",
+    "attention",
+    "modular-addition",
+    "adaptive-rates",
     "width",
+    "maxima",
+    "descent",
     "convergence",
 )
 
