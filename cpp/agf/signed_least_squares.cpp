@@ -225,6 +225,7 @@ void SignedLeastSquares::refresh() {
   for (std::size_t i = 0; i < k; ++i) {
     const double* u = q(i);
     for (std::size_t e = 0; e < n_; ++e) residual_[e] -= wanted_[i] * u[e];
+    z_[i] += wanted_[i];
   }
   back_substitute(wanted_);
   for (std::size_t i = 0; i < k; ++i) {
