@@ -20,11 +20,13 @@ constexpr double dependent = 1e-11;
 constexpr double rounding = 64 * std::numeric_limits<double>::epsilon();
 
 // |r| / |y| from which on sums to the residual are extended.
-constexpr double cancelled = 1e-4;
+constexpr double cancelled = 1e-3;
 // A column that keeps this part of its length is orthogonal enough after one pass.
 constexpr double enough = 0.7;
-// Coordinates that come in before the residual is summed again.
+// Changes of the basis before the residual is summed again.
 constexpr int most_updates = 32;
+// And how much, relative to what is left, may have been given back to it, which loses digits.
+constexpr double most_given_back = 10;
 
 double norm(std::size_t n, const double* a) { return std::sqrt(lane_dot(n, a, a)); }
 
@@ -55,10 +57,7 @@ void SignedLeastSquares::allow(std::size_t j, int sign) {
 }
 
 void SignedLeastSquares::shut(std::size_t j) {
-  if (place_[j] >= 0) {
-    remove(static_cast<std::size_t>(place_[j]));
-    refresh();
-  }
+  if (place_[j] >= 0) remove(static_cast<std::size_t>(place_[j]));
   idle_.erase(std::find(idle_.begin(), idle_.end(), j));
   place_[j] = absent;
 }
@@ -89,11 +88,10 @@ bool SignedLeastSquares::solve(const std::function<bool()>& stop) {
       continue;
     }
     const bool shrunk = keep_signs();
-    // The new column takes its part of the residual off, which loses nothing however small the residual is.
-    if (shrunk || ++updates_ > most_updates)
+    if (updates_ > most_updates || given_back_ > most_given_back * norm(n_, residual_.data()))
       refresh();
     else
-      update();
+      measure_noise();
     if (shrunk) refused.clear();
     if (place_[j] == waiting) refused.push_back(j);
   }
@@ -119,8 +117,11 @@ bool SignedLeastSquares::insert(std::size_t j) {
   r[k] = left;
   for (std::size_t e = 0; e < n_; ++e) v[e] /= left;
   r_.push_back(std::move(r));
-  // The residual is orthogonal to the rest of the basis, and small where y is not.
+  // The residual is orthogonal to the rest of the basis, and small where y is not: what the column takes off it
+  // loses nothing however small the residual has become.
   z_.push_back(lane_dot(n_, v, residual_.data()));
+  for (std::size_t e = 0; e < n_; ++e) residual_[e] -= z_[k] * v[e];
+  ++updates_;
   beta_.push_back(0.0);
   basis_.push_back(j);
   place_[j] = static_cast<int>(k);
@@ -154,6 +155,10 @@ void SignedLeastSquares::remove(std::size_t position) {
     z_[i] = c * upper + s * lower;
     z_[i + 1] = c * lower - s * upper;
   }
+  const double* last = q(k - 1);
+  for (std::size_t e = 0; e < n_; ++e) residual_[e] += z_[k - 1] * last[e];
+  ++updates_;
+  given_back_ = std::max(given_back_, std::abs(z_[k - 1]));
   z_.pop_back();
   beta_.erase(beta_.begin() + static_cast<std::ptrdiff_t>(position));
   basis_.erase(basis_.begin() + static_cast<std::ptrdiff_t>(position));
@@ -194,12 +199,6 @@ bool SignedLeastSquares::keep_signs() {
   }
 }
 
-void SignedLeastSquares::update() {
-  const double* v = q(basis_.size() - 1);
-  for (std::size_t e = 0; e < n_; ++e) residual_[e] -= z_.back() * v[e];
-  measure_noise();
-}
-
 void SignedLeastSquares::measure_noise() {
   double summed = target_length_;
   for (std::size_t i = 0; i < basis_.size(); ++i) summed += std::abs(beta_[i]) * length_[basis_[i]];
@@ -211,6 +210,7 @@ void SignedLeastSquares::measure_noise() {
 // precision.
 void SignedLeastSquares::refresh() {
   updates_ = 0;
+  given_back_ = 0;
   const std::size_t k = basis_.size();
   wanted_.resize(k);
   for (std::size_t i = 0; i < k; ++i) wanted_[i] = -beta_[i];
@@ -225,6 +225,7 @@ void SignedLeastSquares::refresh() {
   for (std::size_t i = 0; i < k; ++i) {
     const double* u = q(i);
     for (std::size_t e = 0; e < n_; ++e) residual_[e] -= wanted_[i] * u[e];
+    z_[i] += wanted_[i];
   }
   back_substitute(wanted_);
   for (std::size_t i = 0; i < k; ++i) {

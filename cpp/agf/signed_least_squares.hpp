@@ -54,15 +54,17 @@ class SignedLeastSquares {
   std::vector<double> q_;               // columns of Q, n each
   std::vector<std::vector<double>> r_;  // columns of R, down to the diagonal
   std::vector<double> z_;               // Q^T y
-  std::vector<double> residual_, wanted_;
-  int updates_ = 0;  // since the last refresh
+  std::vector<double> residual_;        // y - Q Q^T y
+  std::vector<double> wanted_;
+  // Since the last refresh: changes of the basis, and the most that a column gave back to the residual.
+  int updates_ = 0;
+  double given_back_ = 0;
 
   double* q(std::size_t k) { return &q_[k * n_]; }
   bool insert(std::size_t j);
   void remove(std::size_t position);
   void back_substitute(std::vector<double>& x) const;
   bool keep_signs();
-  void update();
   void refresh();
   void measure_noise();
 };

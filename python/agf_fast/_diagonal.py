@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, positive_integer, read
-from ._backend import core
+from ._backend import core, resolve
 from ._problem import Observer
 from ._samples import SampleProblem
 from ._state import State
@@ -23,8 +23,10 @@ class Diagonal(SampleProblem):
     """A diagonal network: f(x; theta) = sum_i beta_i x_i, beta_i = prod_l u_{l,i}, theta_i = (u_{1,i}, u_{2,i}, ..).
 
     Residual, loss and utility are r = y - f, L = 1/2 E r^2 and U(theta_i; r) = beta_i E[x_i r], with E the mean over
-    samples; the flow is du_l/dt = -dL/du_l. It conserves u_l^2 - u_k^2 of each neuron, and states carry these and the
-    least layer exactly, as logarithms, in ``State.extra``.
+    samples; the flow is du_l/dt = -dL/du_l. It conserves u_l^2 - u_k^2 of each neuron, and runs leave exact variables
+    in ``State.extra``, v the layer of least |u|: ``log_conserved`` (d, depth), ln(u_l^2 - v^2); ``log_reference`` (d,),
+    ln|v|; ``layer_sign`` (d, depth); ``side`` (d,), the sign that beta_i of an active neuron keeps. In the limit
+    ``dual`` (d,) says how far a neuron has come from 0 to either end, +1 or -1.
 
     Alternating gradient flow is exact here and takes every active phase to its minimum: between jumps E[x_i r] stands
     still, so jump times are closed forms, and what is active solves a least-squares problem with signs given. With
@@ -248,10 +250,7 @@ class Diagonal(SampleProblem):
     def _flow(
         self, backend: str, start: dict[str, Any], t_end: float, options: dict[str, Any], observer: Observer | None
     ) -> dict[str, Any]:
-        kernel = self._kernel(backend)
-        run = kernel.flow if hasattr(kernel, "flow") else lambda *a, **k: core().diagonal_flow(kernel, *a, **k)
-        result: dict[str, Any] = run(start, t_end, **options, observer=observer)
-        return result
+        return self._run("flow", backend, start, t_end, **options, observer=observer)
 
     def _limit(self, backend: str, options: dict[str, Any], observer: Observer | None) -> dict[str, Any]:
         if options.get("activation_window", 0.0) > 0.0:
@@ -269,16 +268,25 @@ class Diagonal(SampleProblem):
                 f"active_time is {options['active_time']!r}, expected None: the path of a diagonal network takes each "
                 "active phase to its minimum; leave it out, or follow gradient_flow"
             )
+        return self._run(
+            "path",
+            backend,
+            start,
+            max_jumps=options["max_jumps"],
+            loss_tol=options["loss_tol"],
+            activation_window=options.get("activation_window", 0.0),
+            adaptive_rate=options.get("adaptive_rate", False),
+            max_seconds=options["max_seconds"],
+            observer=observer,
+        )
+
+    def _run(self, name: str, backend: str, *given: Any, **options: Any) -> dict[str, Any]:
         kernel = self._kernel(backend)
-        given = {
-            "max_jumps": options["max_jumps"],
-            "loss_tol": options["loss_tol"],
-            "activation_window": options.get("activation_window", 0.0),
-            "adaptive_rate": options.get("adaptive_rate", False),
-            "max_seconds": options["max_seconds"],
-        }
-        run = kernel.path if hasattr(kernel, "path") else lambda *a, **k: core().diagonal_path(kernel, *a, **k)
-        result: dict[str, Any] = run(start, **given, observer=observer)
+        result: dict[str, Any]
+        if resolve(backend) == "cpp":
+            result = getattr(core(), f"diagonal_{name}")(kernel, *given, **options)
+        else:
+            result = getattr(kernel, name)(*given, **options)
         return result
 
     def __repr__(self) -> str:
