@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "crossing.hpp"
 #include "interrupt.hpp"
 #include "linear.hpp"
 
@@ -398,35 +399,7 @@ double Growth::crossing(double level, double least) const {
       const Wide& x = directions_.faint[j * m + l];
       if (rate_[l] > least && !x.zero()) high = std::min(high, (level - x.log()) / rate_[l]);
     }
-  if (high == infinity) return infinity;
-  double slope = 0, value = at(0, slope);
-  if (value >= level && slope > 0) return 0;
-  // "Beyond and rising" is false at `low` and true at `high`. Newton's steps from above stay above.
-  double low = 0;
-  high = std::max(high, 1e-300);
-  value = at(high, slope);
-  for (int i = 0; i < 200 && !(value >= level && slope > 0); ++i) {
-    low = high;
-    // Short of the level by rounding only; or beyond and falling.
-    high *= value < level ? 1 + 1e-15 : 2;
-    value = at(high, slope);
-  }
-  for (int i = 0; i < 200; ++i) {
-    double t = high - (value - level) / slope;
-    if (high - t <= 1e-16 * high) break;
-    if (!(t > low)) t = 0.5 * (low + high);
-    if (t == low || t == high) break;
-    double slope_there = 0;
-    const double there = at(t, slope_there);
-    if (there >= level && slope_there > 0) {
-      high = t;
-      value = there;
-      slope = slope_there;
-    } else {
-      low = t;
-    }
-  }
-  return high;
+  return rising_crossing(high, level, [this](double t, double& slope) { return at(t, slope); });
 }
 
 }  // namespace agf

@@ -196,18 +196,7 @@ py::dict run_flow(const DiagonalKernel& kernel, const py::dict& start, double t_
                   const py::object& observer, bool adaptive_rate) {
   const State state = start_of(kernel, start);
   Session session(max_seconds, observer);
-  FlowOptions options;
-  options.t_end = t_end;
-  options.scaled_clock = clock == "scaled";
-  options.save_all = save_at.is_none();
-  if (!save_at.is_none()) options.save_at = save_at.cast<std::vector<double>>();
-  options.loss_tol = loss_tol;
-  options.adaptive_rate = adaptive_rate;
-  options.rtol = rtol;
-  if (session.has_observer())
-    options.observer = [&](const Point& point, const State* saved) {
-      return session.observe([&]() { return to_dict(point, saved); });
-    };
+  const FlowOptions options = flow_options(session, t_end, clock, save_at, loss_tol, rtol, adaptive_rate);
   return run(session, [&]() {
     return diagonal_flow(kernel.design(), kernel.target().data(), cpu::backend(), session.control, state, options);
   });

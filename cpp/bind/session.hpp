@@ -2,11 +2,15 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "agf/flow.hpp"
 #include "agf/trajectory.hpp"
 #include "bind/records.hpp"
 #include "bind/unlocked.hpp"
@@ -61,6 +65,24 @@ class Session {
   std::unique_ptr<pybind11::error_already_set> error_;
   SignalWatch watch_;
 };
+
+// The options of a gradient flow as Python gives them. The session must outlive them.
+inline FlowOptions flow_options(Session& session, double t_end, const std::string& clock,
+                                const pybind11::object& save_at, double loss_tol, double rtol, bool adaptive_rate) {
+  FlowOptions options;
+  options.t_end = t_end;
+  options.scaled_clock = clock == "scaled";
+  options.save_all = save_at.is_none();
+  if (!save_at.is_none()) options.save_at = save_at.cast<std::vector<double>>();
+  options.loss_tol = loss_tol;
+  options.adaptive_rate = adaptive_rate;
+  options.rtol = rtol;
+  if (session.has_observer())
+    options.observer = [&session](const Point& point, const State* saved) {
+      return session.observe([&]() { return to_dict(point, saved); });
+    };
+  return options;
+}
 
 template <typename Body>
 pybind11::dict run(Session& session, Body&& body) {
