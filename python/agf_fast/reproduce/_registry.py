@@ -18,6 +18,7 @@ NAMES = (
     "modular-addition",
     "adaptive-rates",
     "width",
+    "natural-features",
     "maxima",
     "descent",
     "convergence",

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .._backend import set_threads, version
+from .._backend import core, set_threads, version
 from .._images import look
 from .._plot import require_matplotlib
 from ._experiment import Experiment, Result, Setup
@@ -112,8 +112,13 @@ def run_one(name: str, setup: Setup, out: str) -> Report:
 
 def _each(experiments: Sequence[Experiment], setup: Setup, out: str, jobs: int) -> Iterator[Report]:
     if jobs == 1:
-        for experiment in experiments:
-            yield run_one(experiment.name, setup, out)
+        before = core().get_threads()
+        set_threads(1)  # as workers have it: these problems are too small to gain by more
+        try:
+            for experiment in experiments:
+                yield run_one(experiment.name, setup, out)
+        finally:
+            set_threads(before)
         return
     # Spawned, not forked: the parent may hold threads of a pool, which a fork would leave behind in pieces.
     with _one_thread_each():
