@@ -19,6 +19,7 @@ from ._modular import ModularAddition
 from ._problem import Problem
 from ._state import State
 from ._status import Status
+from ._sweep import Sweep, SweepTask, sweep
 from ._theory import Theory
 from ._trajectory import Jump, Record, Trajectory, load
 from ._verbs import alternating_gradient_flow, gradient_descent, gradient_flow
@@ -40,6 +41,8 @@ __all__ = [
     "Record",
     "State",
     "Status",
+    "Sweep",
+    "SweepTask",
     "Theory",
     "Trajectory",
     "UtilityMaxima",
@@ -53,5 +56,6 @@ __all__ = [
     "kernel_movement",
     "load",
     "set_threads",
+    "sweep",
     "utility_maxima",
 ]
