@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,14 @@ class Match:
     Attributes
     ----------
     path_index, truth_index : int
-        Positions in ``path.jumps`` and ``truth.jumps``.
+        Positions in ``path.jumps`` and ``truth.jumps``; of a run beside a theory, the first of the jumps that take up
+        the feature.
     path_time, truth_time : float
         When, in the clock of the comparison.
     path_level, truth_level : float
         Loss after the jump.
     time_error : float
-        (path_time - truth_time) / truth_time.
+        (path_time - truth_time) / truth_time; NaN where a theory does not know the time.
     level_error : float
         (path_level - truth_level) / L(0), L(0) the loss of the zero network.
     """
@@ -59,17 +60,22 @@ class Comparison:
         Jumps of one run without a counterpart in the other.
     clock : str
         "scaled" (t/eta) or "physical".
+    path_total, truth_total : int
+        Jumps of each.
     """
 
     matches: tuple[Match, ...]
     path_only: tuple[int, ...]
     truth_only: tuple[int, ...]
     clock: str
+    path_total: int
+    truth_total: int
 
     @property
     def max_time_error(self) -> float:
-        """Largest relative time error of a matched jump; NaN without any."""
-        return max((abs(match.time_error) for match in self.matches), default=float("nan"))
+        """Largest known relative time error of a matched jump; NaN without any."""
+        known = [abs(match.time_error) for match in self.matches if not np.isnan(match.time_error)]
+        return max(known, default=float("nan"))
 
     @property
     def max_level_error(self) -> float:
@@ -78,8 +84,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         unit = "t/eta" if self.clock == "scaled" else "t"
-        total = len(self.matches) + len(self.path_only), len(self.matches) + len(self.truth_only)
-        lines = [f"{len(self.matches)} jumps correspond, of {total[0]} in path and {total[1]} in truth"]
+        lines = [f"{len(self.matches)} jumps correspond, of {self.path_total} in path and {self.truth_total} in truth"]
         if self.matches:
             lines.append(
                 table(
@@ -97,7 +102,8 @@ def compare(path: Trajectory | Theory, truth: Trajectory | Theory, *, min_overla
 
     Runs need not have the same number of jumps: what has no counterpart is listed. Times are compared in the scaled
     clock t/eta where both runs have it. Alternating gradient flow leaves its active phases out of its clock, a flow
-    cannot; the time errors of a comparison between them shrink with the initial scale.
+    cannot; the time errors of a comparison between them shrink with the initial scale. Beside a theory, all jumps of a
+    run that lie between two of its levels are one: several neurons may serve one feature. Its time is the first one's.
 
     Parameters
     ----------
@@ -131,21 +137,51 @@ def compare(path: Trajectory | Theory, truth: Trajectory | Theory, *, min_overla
                 f"{name} is {type(run).__name__}, expected a Trajectory as the verbs return it, or a Theory"
             )
     least = finite_number(min_overlap, "min_overlap", low=0.0, high=1.0)
-    mine, theirs = path.jumps, truth.jumps
-    pairs = _align(mine, theirs, least)
-    scaled = all(np.isfinite(jump.scaled_time) for jump in (*mine, *theirs))
+    mine = _gathered(path.jumps, truth if isinstance(truth, Theory) else None)
+    theirs = _gathered(truth.jumps, path if isinstance(path, Theory) else None)
+    pairs = _align([group.jump for group in mine], [group.jump for group in theirs], least)
+    scaled = all(np.isfinite(group.jump.scaled_time) for group in (*mine, *theirs))
     zero = path._loss_zero or truth._loss_zero or 1.0
-    matches = tuple(_match(i, j, mine[i], theirs[j], scaled, zero) for i, j in pairs)
-    found = {i for i, _ in pairs}, {j for _, j in pairs}
+    matches = tuple(_match(mine[i], theirs[j], scaled, zero) for i, j in pairs)
+    found = {k for i, _ in pairs for k in mine[i].members}, {k for _, j in pairs for k in theirs[j].members}
     return Comparison(
         matches,
-        tuple(i for i in range(len(mine)) if i not in found[0]),
-        tuple(j for j in range(len(theirs)) if j not in found[1]),
+        tuple(k for k in range(len(path.jumps)) if k not in found[0]),
+        tuple(k for k in range(len(truth.jumps)) if k not in found[1]),
         "scaled" if scaled else "physical",
+        len(path.jumps),
+        len(truth.jumps),
     )
 
 
-def _match(i: int, j: int, mine: Jump, theirs: Jump, scaled: bool, zero: float) -> Match:
+@dataclass(frozen=True)
+class _Group:
+    """Jumps that count as one: their places, and that one."""
+
+    members: tuple[int, ...]
+    jump: Jump
+
+
+def _gathered(jumps: Sequence[Jump], theory: Theory | None) -> list[_Group]:
+    """Jumps as they are; beside a theory, those whose middle lies between the same two of its levels as one."""
+    if theory is None:
+        return [_Group((k,), jump) for k, jump in enumerate(jumps)]
+    groups: list[list[int]] = []
+    floors: list[int] = []
+    for k, jump in enumerate(jumps):
+        middle = 0.5 * (jump.loss_before + jump.loss_after)
+        floor = int(np.count_nonzero(theory.levels >= middle))
+        if groups and floors[-1] == floor:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+            floors.append(floor)
+    return [_Group(tuple(group), replace(jumps[group[0]], loss_after=jumps[group[-1]].loss_after)) for group in groups]
+
+
+def _match(mine_group: _Group, theirs_group: _Group, scaled: bool, zero: float) -> Match:
+    i, mine = mine_group.members[0], mine_group.jump
+    j, theirs = theirs_group.members[0], theirs_group.jump
     times = (mine.scaled_time, theirs.scaled_time) if scaled else (mine.time, theirs.time)
     gap = times[0] - times[1]
     return Match(
@@ -162,10 +198,14 @@ def _match(i: int, j: int, mine: Jump, theirs: Jump, scaled: bool, zero: float) 
 
 def _rows(found: Comparison) -> list[list[str]]:
     return [
-        [*map(str, (m.path_index, m.truth_index)), *map(number, (m.path_time, m.truth_time)), f"{m.time_error:+.2%}"]
+        [*map(str, (m.path_index, m.truth_index)), *map(number, (m.path_time, m.truth_time)), _percent(m.time_error)]
         + [*map(number, (m.path_level, m.truth_level)), f"{m.level_error:+.2e}"]
         for m in found.matches
     ]
+
+
+def _percent(error: float) -> str:
+    return "-" if np.isnan(error) else f"{error:+.2%}"
 
 
 def _align(mine: Sequence[Jump], theirs: Sequence[Jump], least: float) -> list[tuple[int, int]]:

@@ -237,3 +237,17 @@ def test_frequencies_are_first_activated_in_the_order_of_their_utilities(seed):
 def test_the_random_templates_are_of_every_kind():
     kinds = {(len(t) % 2, len(t) // 2 in order and len(t) % 2 == 0) for t, order in map(random_template, range(20))}
     assert kinds == {(0, False), (0, True), (1, False)}
+
+
+def test_theory_stands_beside_a_run_frequency_by_frequency():
+    """Several neurons serve one frequency: what they do together is the feature's one jump."""
+    template = np.fft.irfft(np.array([0, 10.0, 0, 5.0, 0, 2.5, 0, 0, 0, 0, 0]), n=20)
+    problem = agf.ModularAddition(template)
+    start = problem.initialize(18, 1e-2, seed=0)
+    path = agf.alternating_gradient_flow(problem, start, active_time=100, rtol=1e-6, loss_tol=1e-4)
+    found = agf.compare(path, problem.theory(start))
+    assert len(found.matches) == 3 and not found.truth_only
+    # 1e-4 in 2L/p is 1e-3 in L, of L(0) = 6.5625.
+    assert found.max_level_error < 1e-3 / 6.5625
+    assert found.matches[0].time_error > 0.0 and np.isnan(found.matches[1].time_error)
+    assert found.path_total == len(path.jumps) and "3 jumps correspond" in repr(found)
