@@ -250,4 +250,4 @@ def _draw_batches(ax: Any, system: _System) -> None:
     ax.legend()
 
 
-EXPERIMENT = Experiment("descent", "where descent with finite steps leaves the flow", compute, draw, seconds=12.0)
+EXPERIMENT = Experiment("descent", "where descent with finite steps leaves the flow", compute, draw, seconds=8.0)

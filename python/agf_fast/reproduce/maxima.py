@@ -171,7 +171,7 @@ def draw(result: Result) -> dict[str, Any]:
     left.set_ylabel("share of starts in its basin")
     left.set_yscale("log")
     left.set_title("local maxima (number of them)")
-    left.legend(markerscale=0.7, loc="center left")
+    left.legend(markerscale=0.7, loc="upper left")
     colours = dict(zip(maps, COLOURS, strict=False))
     widths = np.geomspace(WIDTHS[0], WIDTHS[-1], 60)
     races = result.facts["races"]
@@ -186,11 +186,11 @@ def draw(result: Result) -> dict[str, Any]:
     right.set_xscale("log", base=2)
     right.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
     right.minorticks_off()
-    right.set_ylim(-0.02, 1.02)
+    right.set_ylim(-0.02, 1.3)
     right.set_xlabel("width $H$")
     right.set_ylabel("races won by a lesser maximum")
     right.set_title("wrong winners of the first race")
-    right.legend()
+    right.legend(loc="upper right")
     label_panels([left, right])
     return {"": made, "features": _draw_features(maps["relu"], result.curves["shape"], result.curves["inputs"])}
 

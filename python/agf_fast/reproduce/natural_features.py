@@ -273,5 +273,5 @@ def _draw_modes(ax: Any, network: _Network) -> None:
 
 
 EXPERIMENT = Experiment(
-    "natural-features", "which directions of natural images are learned first", compute, draw, seconds=10.0
+    "natural-features", "which directions of natural images are learned first", compute, draw, seconds=14.0
 )
