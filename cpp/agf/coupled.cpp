@@ -392,6 +392,9 @@ bool Coupled::attempt_multistep(double& error) {
   trial_.f1.resize(total);
   change_.resize(total);
   const double evaluation = problem_.evaluation_flops(coupled() + faint_.size());
+  constexpr double near_shift = 0.3;
+  const auto unknowns = static_cast<double>(theta_.size());
+  const bool costly = dense_ && unknowns * unknowns * unknowns / 3 > 30 * evaluation;
   bool fresh = stale_ || debt_ > jacobian_cost() || eager_ > 0;
   for (;; fresh = true) {
     trial_.y1 = predicted_;
@@ -403,12 +406,20 @@ bool Coupled::attempt_multistep(double& error) {
       age_ = 0;
       debt_ = 0;
     }
-    const bool ready = (!fresh && shift == shift_) || factor(shift);
+    // A factor made for another step size serves while the two are near and another would cost more than iterations do.
+    const double drift = shift_ / shift;
+    const bool near = shift == shift_ || (costly && std::abs(drift - 1) < near_shift);
+    const bool ready = (!fresh && near) || factor(shift);
+    // Corrections come out as 1 times what they should be along stiff components, as shift / shift_ times along slow
+    // ones; times the harmonic mean of the inverses they are equally far off on both.
+    const double damping = shift == shift_ ? 1 : 2 * drift / (1 + drift);
     double before = 0;
     for (int iteration = 0; ready && iteration < most_iterations; ++iteration) {
       if (!faint_.empty()) trial_slopes_ = slopes_;
       for (std::size_t e = 0; e < total; ++e) change_[e] = trial_.f1[e] - shift * (psi_[e] + correction_[e]);
       if (!solve(one_system, change_.data())) break;
+      if (damping != 1)
+        for (double& e : change_) e *= damping;
       const double size = scaled(change_);
       if (!std::isfinite(size)) break;
       if (iteration > 0 && size > tolerance) {
