@@ -391,6 +391,8 @@ class Run {
     state_.time += h;
     state_.scaled_time += h * unit;
     elapsed_ += h;
+    // With the clocks: what follows may be interrupted.
+    y_ = trial_.y1;
     if (to_end && std::isfinite(options_.t_end))
       (options_.scaled_clock ? state_.scaled_time : state_.time) = options_.t_end;
     while (!options_.save_all && next_ < options_.save_at.size() && options_.save_at[next_] <= clock() && !done_) {
@@ -399,7 +401,7 @@ class Run {
       const double s = std::clamp((at - from) / (options_.scaled_clock ? h * unit : h), 0.0, 1.0);
       std::vector<double> y(count_);
       for (std::size_t i = 0; i < count_; ++i) y[i] = trial_.at(0, i, count_, before.data(), s);
-      field_.look(y.data());
+      undisturbed([&]() { field_.look(y.data()); });
       State state = state_;
       state.time = time + s * h;
       state.scaled_time = scaled + s * h * unit;
@@ -408,7 +410,6 @@ class Run {
       gather(y, state);
       push(point, &state);
     }
-    y_ = trial_.y1;
     bool changed = false;
     for (std::size_t i = 0; i < count_; ++i) {
       if (felt_[i]) {

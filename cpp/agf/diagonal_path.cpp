@@ -237,7 +237,12 @@ class Path {
       activate(i, gradient_[i] > 0 ? 1 : -1);
     }
     if (options_.activation_window > 0) open_window(jump);
-    if (!problem_.solve([this]() { return control_.poll(); })) {
+    bool solved = false;
+    try {
+      solved = problem_.solve([this]() { return control_.poll(); });
+    } catch (const Interrupted&) {
+    }
+    if (!solved) {
       // Broken off in the middle of a phase: the phase begins again.
       state_.phase_elapsed = 0;
       finish_jump(jump, false);
@@ -289,7 +294,7 @@ class Path {
     ++path_.stats.steps;
     const std::vector<std::size_t>& basis = problem_.basis();
     std::vector<double> left(basis.size());
-    design_.correlate(basis, problem_.residual().data(), left.data());
+    undisturbed([&]() { design_.correlate(basis, problem_.residual().data(), left.data()); });
     double square = 0;
     // |grad beta_i|^2 = sum_l (beta / u_l)^2 >= depth |beta|^(2 - 2 / depth), with equality where layers are equal.
     for (std::size_t k = 0; k < basis.size(); ++k)
