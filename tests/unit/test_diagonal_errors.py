@@ -215,3 +215,12 @@ def test_neurons_with_two_layers_at_zero_never_move(norm, backend):
         np.testing.assert_allclose(run_.loss[-1], 0.25, rtol=1e-6)
         again = agf.alternating_gradient_flow(deep, run_.state, backend=backend)
         assert not [jump for jump in again.jumps if jump.neuron == 0]
+
+
+def test_states_of_the_limit_do_not_go_on():
+    """Their log-norms are below every scale."""
+    state = agf.alternating_gradient_flow(problem(), limit=True, max_jumps=1).state
+    assert problem().loss(state) < problem().loss(np.zeros((3, 2)))
+    for call in (agf.alternating_gradient_flow, lambda p, s: agf.gradient_flow(p, s, 1.0)):
+        with pytest.raises(ValueError, match=r"state is one of the limit.*expected"):
+            call(problem(), state)
