@@ -224,3 +224,18 @@ def test_states_of_the_limit_do_not_go_on():
     for call in (agf.alternating_gradient_flow, lambda p, s: agf.gradient_flow(p, s, 1.0)):
         with pytest.raises(ValueError, match=r"state is one of the limit.*expected"):
             call(problem(), state)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_exact_variables_of_other_rows_are_refused(depth):
+    """Those of another direction, some of them, or of another shape: none is left out without a word."""
+    state = agf.alternating_gradient_flow(problem(depth), problem(depth).initialize(1e-6), max_jumps=2).state
+    turned = state.direction.copy()
+    turned[0] = np.linspace(1.0, 2.0, depth) / np.linalg.norm(np.linspace(1.0, 2.0, depth))
+    some = {name: value for name, value in state.extra.items() if name != "log_reference"}
+    short = {**state.extra, "side": np.ones(2)}
+    for direction, extra in ((turned, state.extra), (state.direction, some), (state.direction, short)):
+        changed = agf.State(direction, state.log_norm, extra=extra)
+        for call in (agf.alternating_gradient_flow, lambda p, s: agf.gradient_flow(p, s, 1.0)):
+            with pytest.raises(ValueError, match=r"extra.*expected"):
+                call(problem(depth), changed)
