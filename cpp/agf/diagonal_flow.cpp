@@ -71,9 +71,10 @@ class Run {
   Trajectory path_;
   std::vector<double> y_;            // x or ln v of the felt, T of the others
   std::vector<unsigned char> logs_;  // whether it is ln v
-  std::vector<double> level_;        // |x| or ln v from which on a neuron is felt; -infinity: always
-  std::vector<double> shown_;        // |x| or ln v where its growth is to be followed closely
-  std::vector<double> edge_;         // |T| at level_; of pinned neurons T, 0 there
+  std::vector<double>
+      level_;  // |x| or ln v from which on a neuron is felt; -infinity: always; infinity: it never moves
+  std::vector<double> shown_;  // |x| or ln v where its growth is to be followed closely
+  std::vector<double> edge_;   // |T| at level_; of pinned neurons T, 0 there
   std::vector<unsigned char> felt_;
   std::vector<signed char> side_;  // of the felt whose variable is ln v
   Trial trial_;
@@ -87,7 +88,8 @@ class Run {
     double longest = -infinity;
     for (std::size_t i = 0; i < count_ && network_.depth() > 2; ++i) {
       const DiagonalNeuron& neuron = network_.neuron(i);
-      if (neuron.free() || (i > 0 && !neuron.pinned() && network_.kind(i) == network_.kind(i - 1))) continue;
+      if (neuron.free() || network_.still(i) || (i > 0 && !neuron.pinned() && network_.kind(i) == network_.kind(i - 1)))
+        continue;
       const double from = neuron.pinned() ? network_.log_v(i) : 0;
       if (from < neuron.end()) longest = std::max(longest, neuron.log_travel(from, neuron.end()));
     }
@@ -112,6 +114,17 @@ class Run {
     double square = 0;
     for (std::size_t e = 0; e < design.rows(); ++e) square += y[e] * y[e];
     zero_loss_ = 0.5 * square / n;
+    if (!(square > 0)) {
+      // Without targets the network's own outputs are what there is to learn away.
+      std::vector<std::size_t> all(count_);
+      std::vector<double> beta(count_), image(design.rows(), 0.0);
+      for (std::size_t i = 0; i < count_; ++i) {
+        all[i] = i;
+        beta[i] = network_.product(i);
+      }
+      design.combine(all, beta.data(), image.data());
+      for (double f : image) square += f * f;
+    }
     for (double x : g) least_ = std::max(least_, std::abs(x) / n);
     least_ *= inert;
     std::vector<std::size_t> felt;
@@ -126,6 +139,12 @@ class Run {
       logs_[i] = neuron.pinned() || neuron.position(level) > exponential + hysteresis;
       level_[i] = logs_[i] ? level : neuron.position(level);
       shown_[i] = logs_[i] ? shown : neuron.position(shown);
+      edge_[i] = 0;
+      if (network_.still(i)) level_[i] = infinity;
+      if (level_[i] == infinity) {
+        edge_[i] = infinity;
+        continue;
+      }
       // Where conserved quantities keep a neuron from ever getting small, it is always felt.
       if (!logs_[i] && level_[i] < 2 * hysteresis) level_[i] = -infinity;
       const double x = neuron.position(network_.log_v(i));
@@ -137,11 +156,7 @@ class Run {
       } else {
         y_[i] = mirror(i, network_.sign(i), network_.log_v(i));
       }
-      edge_[i] = 0;
-      if (level_[i] == infinity)
-        edge_[i] = infinity;
-      else if (!neuron.pinned() && level_[i] > -infinity)
-        edge_[i] = neuron.travel(0, neuron.position(level), log_unit_);
+      if (!neuron.pinned() && level_[i] > -infinity) edge_[i] = neuron.travel(0, neuron.position(level), log_unit_);
     }
     field_.set_felt(felt, side_);
   }
@@ -170,6 +185,7 @@ class Run {
 
   void gather(const std::vector<double>& y, State& state) {
     for (std::size_t i = 0; i < count_; ++i) {
+      if (level_[i] == infinity) continue;
       if (felt_[i])
         network_.set(i, field_.sign(i, y[i]), field_.log_v(i, y[i]));
       else
@@ -391,6 +407,8 @@ class Run {
     state_.time += h;
     state_.scaled_time += h * unit;
     elapsed_ += h;
+    // With the clocks: what follows may be interrupted.
+    y_ = trial_.y1;
     if (to_end && std::isfinite(options_.t_end))
       (options_.scaled_clock ? state_.scaled_time : state_.time) = options_.t_end;
     while (!options_.save_all && next_ < options_.save_at.size() && options_.save_at[next_] <= clock() && !done_) {
@@ -399,7 +417,7 @@ class Run {
       const double s = std::clamp((at - from) / (options_.scaled_clock ? h * unit : h), 0.0, 1.0);
       std::vector<double> y(count_);
       for (std::size_t i = 0; i < count_; ++i) y[i] = trial_.at(0, i, count_, before.data(), s);
-      field_.look(y.data());
+      undisturbed([&]() { field_.look(y.data()); });
       State state = state_;
       state.time = time + s * h;
       state.scaled_time = scaled + s * h * unit;
@@ -408,7 +426,6 @@ class Run {
       gather(y, state);
       push(point, &state);
     }
-    y_ = trial_.y1;
     bool changed = false;
     for (std::size_t i = 0; i < count_; ++i) {
       if (felt_[i]) {

@@ -116,8 +116,9 @@ class Path {
       log_unit_ = std::max(log_unit_, neuron.log_travel(0, neuron.end()));
     }
     for (std::size_t i = 0; i < count_; ++i)
-      if (const DiagonalNeuron& neuron = network_->neuron(i);
-          neuron.pinned() && !neuron.free() && options_.depth > 2 && network_->log_v(i) < neuron.end())
+      if (const DiagonalNeuron& neuron = network_->neuron(i); neuron.pinned() && !neuron.free() &&
+                                                              !network_->still(i) && options_.depth > 2 &&
+                                                              network_->log_v(i) < neuron.end())
         log_unit_ = std::max(log_unit_, neuron.log_travel(network_->log_v(i), neuron.end()));
     if (log_unit_ == -infinity) log_unit_ = 0;
     for (std::size_t k = 0; k < way.size(); ++k)
@@ -127,6 +128,12 @@ class Path {
     for (std::size_t i = 0; i < count_; ++i) {
       const DiagonalNeuron& neuron = network_->neuron(i);
       const int sign = network_->sign(i);
+      if (network_->still(i)) {
+        active_[i] = neuron.free() || state_.active[i];
+        high_[i] = infinity;
+        low_[i] = -infinity;
+        continue;
+      }
       if (neuron.free() || state_.active[i]) {
         int kept = neuron.free() ? 0 : sign;
         if (kept && side != state_.extra.end() && side->second.values.size() == count_ && side->second.values[i] != 0)
@@ -237,7 +244,12 @@ class Path {
       activate(i, gradient_[i] > 0 ? 1 : -1);
     }
     if (options_.activation_window > 0) open_window(jump);
-    if (!problem_.solve([this]() { return control_.poll(); })) {
+    bool solved = false;
+    try {
+      solved = problem_.solve([this]() { return control_.poll(); });
+    } catch (const Interrupted&) {
+    }
+    if (!solved) {
       // Broken off in the middle of a phase: the phase begins again.
       state_.phase_elapsed = 0;
       finish_jump(jump, false);
@@ -250,7 +262,7 @@ class Path {
 
   void open_window(Jump& jump) {
     for (std::size_t i = 0; i < count_; ++i) {
-      if (active_[i]) continue;
+      if (active_[i] || network_->still(i)) continue;
       settle(i);
       if (network_->log_norm(i) < -options_.activation_window) continue;
       jump.activated.push_back(static_cast<int>(i));
@@ -289,7 +301,7 @@ class Path {
     ++path_.stats.steps;
     const std::vector<std::size_t>& basis = problem_.basis();
     std::vector<double> left(basis.size());
-    design_.correlate(basis, problem_.residual().data(), left.data());
+    undisturbed([&]() { design_.correlate(basis, problem_.residual().data(), left.data()); });
     double square = 0;
     // |grad beta_i|^2 = sum_l (beta / u_l)^2 >= depth |beta|^(2 - 2 / depth), with equality where layers are equal.
     for (std::size_t k = 0; k < basis.size(); ++k)
@@ -342,7 +354,7 @@ class Path {
   // Brings the network's own variable of a dormant neuron up to date.
   void settle(std::size_t i) {
     const DiagonalNeuron& neuron = network_->neuron(i);
-    if (neuron.free()) return;
+    if (neuron.free() || network_->still(i)) return;
     if (neuron.pinned()) {
       const int sign = network_->sign(i);
       const double left = -sign * travelled_[i];

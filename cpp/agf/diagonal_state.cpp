@@ -8,8 +8,8 @@ namespace agf {
 
 namespace {
 
-// Log-norms by the two ways of holding a neuron may differ by this: rounding of a logarithm of any size, and of
-// directions in float32.
+// Log-norms and directions by the two ways of holding a neuron may differ by this: rounding of a logarithm of any size,
+// and of directions in float32.
 constexpr double agreement = 1e-6;
 
 const Extra* find(const State& state, const char* name, std::vector<std::size_t> shape) {
@@ -35,7 +35,12 @@ DiagonalNetwork::DiagonalNetwork(const State& state, bool adaptive)
   const Extra* gaps = find(state, "log_conserved", {state.count, depth_});
   const Extra* reference = find(state, "log_reference", {state.count});
   const Extra* signs = find(state, "layer_sign", {state.count, depth_});
+  find(state, "side", {state.count});
   const bool exact = gaps && reference && signs;
+  if (!exact && (gaps || reference || signs))
+    throw std::invalid_argument(
+        "state.extra: got some of log_conserved, log_reference and layer_sign, expected all of them or none; drop "
+        "extra");
   for (std::size_t i = 0; i < state.count; ++i) {
     const double* u = &state.direction[i * depth_];
     double* gap = &log_gaps_[i * depth_];
@@ -65,9 +70,16 @@ DiagonalNetwork::DiagonalNetwork(const State& state, bool adaptive)
     std::sort(others.begin(), others.end());
     if (neurons_.empty() || !neurons_.back().same(others)) neurons_.emplace_back(others, adaptive);
     which_[i] = neurons_.size() - 1;
-    if (exact && !(std::abs(log_norm(i) - state.log_norm[i]) <= agreement * (1 + std::abs(state.log_norm[i]))))
+    if (!exact) continue;
+    if (!(std::abs(log_norm(i) - state.log_norm[i]) <= agreement * (1 + std::abs(state.log_norm[i]))))
       throw std::invalid_argument("state.extra['log_reference']: got a layer that does not fit log_norm of neuron " +
                                   std::to_string(i) + ", expected the two of one run; drop extra");
+    std::vector<double> own(depth_);
+    direction(i, sign_[i], log_v_[i], own.data());
+    for (std::size_t l = 0; l < depth_; ++l)
+      if (!(std::abs(own[l] - u[l]) <= agreement))
+        throw std::invalid_argument("state.extra['log_conserved']: got layers that do not fit direction of neuron " +
+                                    std::to_string(i) + ", expected the two of one run; drop extra");
   }
 }
 

@@ -28,6 +28,8 @@ class DiagonalNetwork {
   // Sign of beta: of v times all the others'. +1 at v = 0.
   int sign(std::size_t i) const { return sign_[i]; }
   double log_v(std::size_t i) const { return log_v_[i]; }
+  // Two layers or more are zero: no gradient moves it.
+  bool still(std::size_t i) const { return neuron(i).pinned() && !(log_v_[i] > -infinity); }
   double log_norm(std::size_t i) const { return neuron(i).log_norm(log_v_[i]); }
   double product(std::size_t i) const;
   void set(std::size_t i, int sign, double log_v);

@@ -175,7 +175,7 @@ class Run {
 
   void record_state() {
     State state = state_;
-    write(flow_.theta(), flow_.residual(), state);
+    undisturbed([&]() { write(flow_.theta(), flow_.residual(), state); });
     push({state.time, state.scaled_time, flow_.loss(), elapsed_}, &state);
   }
 
@@ -281,7 +281,6 @@ class Run {
       reached = s;
       const std::vector<double> theta = visible(s);
       Point point;
-      point.loss = problem_.residual(theta.data(), theta.size() / state_.params, *signal_);
       point.time = before.time + s * moved_;
       point.scaled_time = before.scaled_time + s * moved_ * std::exp(-state_.log_eta);
       (options_.scaled_clock ? point.scaled_time : point.time) = at;
@@ -289,7 +288,11 @@ class Run {
       State state = state_;
       state.time = point.time;
       state.scaled_time = point.scaled_time;
-      write(theta, *signal_, state);
+      // The columns in sight have made the whole step: the faint ones must too.
+      undisturbed([&]() {
+        point.loss = problem_.residual(theta.data(), theta.size() / state_.params, *signal_);
+        write(theta, *signal_, state);
+      });
       ++next_;
       push(point, &state);
     }
@@ -349,13 +352,11 @@ class Run {
   std::vector<double> form(double s) {
     const std::vector<double> theta = visible(s);
     std::vector<double> out;
-    for (;;) try {
-        problem_.residual(theta.data(), theta.size() / state_.params, *signal_);
-        quadratic_form(problem_, path_.stats, *signal_, out);
-        return out;
-      } catch (const Interrupted&) {
-        // It is asked once only.
-      }
+    undisturbed([&]() {
+      problem_.residual(theta.data(), theta.size() / state_.params, *signal_);
+      quadratic_form(problem_, path_.stats, *signal_, out);
+    });
+    return out;
   }
 
   // Moves the faint columns from one fraction of the last step to another.

@@ -25,4 +25,12 @@ class InterruptionScope {
   const std::function<bool()>* before_;
 };
 
+// Work that must not be left half done: who interrupts it is heard when the run polls next.
+template <typename Work>
+void undisturbed(const Work& work) {
+  const std::function<bool()> never = []() { return false; };
+  const InterruptionScope scope(never);
+  work();
+}
+
 }  // namespace agf

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "interrupt.hpp"
 #include "lanes.hpp"
 
 namespace agf {
@@ -214,13 +215,15 @@ void SignedLeastSquares::refresh() {
   const std::size_t k = basis_.size();
   wanted_.resize(k);
   for (std::size_t i = 0; i < k; ++i) wanted_[i] = -beta_[i];
-  residual_.assign(y_, y_ + n_);
-  design_.combine(basis_, wanted_.data(), residual_.data());
-  if (norm(n_, residual_.data()) < cancelled * target_length_) {
-    std::vector<long double> sum(y_, y_ + n_);
-    design_.combine(basis_, wanted_.data(), sum.data());
-    residual_.assign(sum.begin(), sum.end());
-  }
+  undisturbed([&]() {
+    residual_.assign(y_, y_ + n_);
+    design_.combine(basis_, wanted_.data(), residual_.data());
+    if (norm(n_, residual_.data()) < cancelled * target_length_) {
+      std::vector<long double> sum(y_, y_ + n_);
+      design_.combine(basis_, wanted_.data(), sum.data());
+      residual_.assign(sum.begin(), sum.end());
+    }
+  });
   for (std::size_t i = 0; i < k; ++i) wanted_[i] = lane_dot(n_, q(i), residual_.data());
   for (std::size_t i = 0; i < k; ++i) {
     const double* u = q(i);

@@ -22,7 +22,6 @@ class SignedLeastSquares {
   // Lets coordinate j differ from zero: upwards (+1), downwards (-1), or either way (0).
   void allow(std::size_t j, int sign);
   void shut(std::size_t j);
-  bool allowed(std::size_t j) const { return place_[j] != absent; }
 
   // False if `stop` said so between two changes of the basis.
   bool solve(const std::function<bool()>& stop);

@@ -37,7 +37,8 @@ class Diagnosis:
         (t_2 - t_1) / t_2 for the two earliest candidates (general position); NaN for flows.
     overlap : (K,) array
         Relaxation time of the jump's active phase over the wait for the next jump. Well below 1, equilibrium is reached
-        in time and plateaus are flat; near 1 and above, jumps run into one another. NaN for the last jump and flows.
+        in time and plateaus are flat; near 1 and above, jumps run into one another.
+        NaN for the last jump, for flows, and for `Diagonal`, whose active phases are not followed in time but solved.
     near_ties, returns : tuple of int
         Jumps whose gap is below the threshold, and jumps in which a neuron fell dormant.
     drift : float

@@ -242,6 +242,14 @@ class Diagonal(SampleProblem):
             read(state, "state", (self.n_inputs, self.depth), "(d, depth)", self._kind)
         return super()._read_state(state)
 
+    def _start(self, state: State, adaptive_rate: bool) -> dict[str, Any]:
+        if "dual" in state.extra:
+            raise ValueError(
+                "state is one of the limit of vanishing scale, expected one of a finite scale; start from "
+                "problem.initialize(scale), or take the limit again with a larger max_jumps"
+            )
+        return super()._start(state, adaptive_rate)
+
     def _alternate(
         self, backend: str, start: dict[str, Any], options: dict[str, Any], observer: Observer | None
     ) -> dict[str, Any]:

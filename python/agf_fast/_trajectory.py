@@ -74,7 +74,7 @@ class Jump:
         Flow time that the active phase took.
     relaxation : float
         Flow time until a tenth of the phase's drop was left; far below the wait for the next jump where plateaus are
-        clean.
+        clean. NaN where the phase is not followed in time (`Diagonal`).
     gap : float
         (t_2 - t_1) / t_2 in the scaled clock, t_1 this jump and t_2 when the next candidate would have come, its
         utility staying as it was. Near 0 the order hangs on little (twins of one feature aside); 1 without another.

@@ -170,3 +170,72 @@ def test_gradient_descent_runs_on_it():
     descent = agf.gradient_descent(problem(), theta, 0.01, 200)
     truth = agf.gradient_flow(problem(), theta, 2.0)
     np.testing.assert_allclose(descent.loss[-1], truth.loss[-1], rtol=0.05)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_flow_without_targets_unlearns(depth):
+    """y = 0 and layers all at u: beta = u^depth, d beta/dt = -depth beta^(3 - 2/depth) / 2."""
+    problem = agf.Diagonal(np.eye(2), np.zeros(2), depth)
+    theta = np.array([np.full(depth, 0.8), np.eye(1, depth)[0] * 0.5])
+    truth = agf.gradient_flow(problem, theta, 3.0)
+    power = 2.0 - 2.0 / depth
+    expected = (0.8 ** (-depth * power) + 0.5 * depth * power * 3.0) ** (-1.0 / power)
+    np.testing.assert_allclose(problem.coefficients(truth.state), [expected, 0.0], rtol=1e-8)
+    np.testing.assert_allclose(truth.loss[[0, -1]], [0.25 * 0.8 ** (2 * depth), 0.25 * expected**2], rtol=1e-8)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_inputs_that_are_zero_leave_their_neurons_alone(depth):
+    X = np.column_stack([np.ones(2), np.zeros(2), np.zeros(2)])
+    theta = np.vstack([np.full(depth, 0.1), np.full(depth, 0.2), np.eye(1, depth)[0] * 2.0])
+    theta[2] += 0.3
+    truth = agf.gradient_flow(agf.Diagonal(X, np.array([1.0, 0.5]), depth), theta, 5.0)
+    assert truth.status.value == "t_end" and truth.loss[-1] < truth.loss[0]
+    np.testing.assert_allclose(truth.state.parameters()[1:], theta[1:], rtol=1e-13)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "numpy"])
+@pytest.mark.parametrize("norm", [0.5, 2.0])
+def test_neurons_with_two_layers_at_zero_never_move(norm, backend):
+    """Every gradient of u_1 u_2 u_3 is zero there: such a neuron is stuck, be it dormant or active."""
+    deep = agf.Diagonal(np.eye(2), np.ones(2), 3)
+    theta = np.array([[norm, 0.0, 0.0], [0.1, 0.1, 0.0]])
+    if backend == "numpy":
+        theta[0, 0] = 0.5
+    path = agf.alternating_gradient_flow(deep, theta, backend=backend)
+    assert [jump.neuron for jump in path.jumps] == [1]
+    found = [path]
+    if backend == "cpp":
+        found.append(agf.gradient_flow(deep, theta, 100.0))
+        plain = agf.gradient_flow(deep, np.vstack([[0.1, 0.1, 1e-200], theta[1]]), 100.0, save_at=[100.0])
+        np.testing.assert_allclose(found[1].state.log_norm[1], plain.state.log_norm[1], atol=1e-8)
+    for run_ in found:
+        np.testing.assert_allclose(deep.coefficients(run_.state), [0.0, 1.0], atol=1e-6)
+        np.testing.assert_allclose(run_.state.parameters()[0], theta[0], rtol=1e-14)
+        np.testing.assert_allclose(run_.loss[-1], 0.25, rtol=1e-6)
+        again = agf.alternating_gradient_flow(deep, run_.state, backend=backend)
+        assert not [jump for jump in again.jumps if jump.neuron == 0]
+
+
+def test_states_of_the_limit_do_not_go_on():
+    """Their log-norms are below every scale."""
+    state = agf.alternating_gradient_flow(problem(), limit=True, max_jumps=1).state
+    assert problem().loss(state) < problem().loss(np.zeros((3, 2)))
+    for call in (agf.alternating_gradient_flow, lambda p, s: agf.gradient_flow(p, s, 1.0)):
+        with pytest.raises(ValueError, match=r"state is one of the limit.*expected"):
+            call(problem(), state)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_exact_variables_of_other_rows_are_refused(depth):
+    """Those of another direction, some of them, or of another shape: none is left out without a word."""
+    state = agf.alternating_gradient_flow(problem(depth), problem(depth).initialize(1e-6), max_jumps=2).state
+    turned = state.direction.copy()
+    turned[0] = np.linspace(1.0, 2.0, depth) / np.linalg.norm(np.linspace(1.0, 2.0, depth))
+    some = {name: value for name, value in state.extra.items() if name != "log_reference"}
+    short = {**state.extra, "side": np.ones(2)}
+    for direction, extra in ((turned, state.extra), (state.direction, some), (state.direction, short)):
+        changed = agf.State(direction, state.log_norm, extra=extra)
+        for call in (agf.alternating_gradient_flow, lambda p, s: agf.gradient_flow(p, s, 1.0)):
+            with pytest.raises(ValueError, match=r"extra.*expected"):
+                call(problem(depth), changed)

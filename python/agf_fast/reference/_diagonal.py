@@ -444,6 +444,8 @@ class Network:
         self.sign = np.prod(self.layer_sign, axis=1).astype(np.int_)
         self.neurons = [Neuron(np.delete(self.log_gaps[i], self.least[i])) for i in range(count)]
         self.free = np.array([neuron.free for neuron in self.neurons])
+        # Two layers or more are zero: no gradient moves it.
+        self.still = np.array([neuron.pinned for neuron in self.neurons]) & np.isneginf(self.log_v)
         self.depth = depth
 
     def clocks(self) -> tuple[float, float, float]:
@@ -459,13 +461,18 @@ class Network:
         unit = 0.0
         if self.depth > 2:
             # A balanced neuron is as far from the end as the inverse of its layers is large.
-            unit = max(
+            ways = [
                 -float(neuron.log_layers(float(v) if neuron.pinned else -np.inf)[1:].sum())
-                for neuron, v in zip(self.neurons, self.log_v, strict=True)
-            )
+                for neuron, v, still in zip(self.neurons, self.log_v, self.still, strict=True)
+                if not still
+            ]
+            unit = max(ways, default=0.0)
         low, high, now = (np.zeros(len(self.neurons)) for _ in range(3))
         for i, neuron in enumerate(self.neurons):
             if neuron.free:
+                continue
+            if self.still[i]:
+                low[i], high[i] = -np.inf, np.inf
                 continue
             x = neuron.place(float(self.log_v[i]))
             if neuron.pinned:
@@ -495,6 +502,8 @@ class Network:
     def move(self, beta: Extended, side: NDArray[np.int_], dual: Array, unit: float, high: Array) -> None:
         """Brings ln|v| up to date with beta of the active and T of the dormant."""
         for i, neuron in enumerate(self.neurons):
+            if self.still[i]:
+                continue
             if side[i] != 0:
                 with np.errstate(divide="ignore"):
                     wanted = float(np.log(np.abs(beta[i])))

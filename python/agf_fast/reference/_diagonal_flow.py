@@ -110,6 +110,8 @@ def follow(
     observer: Any,
 ) -> dict[str, Any]:
     """The record of a flow from a network's present state to t_end in the given clock."""
+    if network.still.any():
+        raise ValueError("start has neurons with several layers at zero, which backend='numpy' does not run")
     motion = _Motion(kernel, network, run)
     time, scaled_time, log_eta = network.clocks()
     unit = float(np.exp(log_eta)) if clock == "scaled" else 1.0
