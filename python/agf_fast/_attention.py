@@ -162,14 +162,31 @@ class Attention(Problem):
         library = core() if backend == "cpp" else importlib.import_module("agf_fast.reference")
         if self._samples is not None:
             return library.attention_samples_kernel(*self._samples)
-        # L = L_* + 1/2 |targets - queries V keys^T|^2, Sigma = queries^T queries, Gamma = keys^T keys: all are diagonal
-        # in the principal components.
-        n, spread = self.context, self._spread
-        seen = n * spread * ((n + 1) * spread + spread.sum())
-        queries = np.sqrt(spread)[:, None] * self._basis
-        keys = np.sqrt(seen)[:, None] * self._basis
-        targets = np.diag(n * spread * np.sqrt(spread / seen))
+        queries, keys = self._sides()
+        targets = np.diag(self.context * self._spread * np.sqrt(self._spread / self._seen()))
         return library.attention_kernel(queries, keys, targets, float(self._levels()[-1]))
+
+    def _seen(self) -> NDArray[np.float64]:
+        """The eigenvalues of Gamma = N (N + 1) Sigma^2 + N tr(Sigma) Sigma."""
+        n, spread = self.context, self._spread
+        return np.asarray(n * spread * ((n + 1) * spread + spread.sum()))
+
+    def _sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """queries and keys of L = L_* + 1/2 |targets - queries V keys^T|^2.
+
+        Sigma = queries^T queries, Gamma = keys^T keys: all are diagonal in the principal components.
+        """
+        return np.sqrt(self._spread)[:, None] * self._basis, np.sqrt(self._seen())[:, None] * self._basis
+
+    def _probe_count(self) -> int:
+        return self.dimension**2 if self._samples is None else len(self._samples.inputs)
+
+    def _probe(self, place: int) -> NDArray[np.float64]:
+        if self._samples is not None:
+            return np.asarray(self._samples.inputs[place].reshape(self._residual_shape))
+        queries, keys = self._sides()
+        query, key = divmod(place, self.dimension)
+        return np.outer(queries[query], keys[key])
 
     @property
     def _residual_shape(self) -> tuple[int, ...]:

@@ -182,8 +182,9 @@ class KernelMovement:
 def kernel_movement(problem: Problem, before: State | Array, after: State | Array) -> KernelMovement:
     """How far the tangent kernel moved between two networks: rich learning against lazy.
 
-    K(x, x') = sum_i <df(x)/dtheta_i, df(x')/dtheta_i> on every coordinate of the residual (samples and outputs; the
-    moments' coordinates where a problem knows its data by moments). The lazy regime leaves its shape as it was.
+    K(x, x') = sum_i <df(x)/dtheta_i, df(x')/dtheta_i> on every coordinate of the residual: samples and outputs, or as
+    many pseudo-samples as have the same moments, which changes no inner product. The lazy regime leaves its shape as it
+    was.
 
     Parameters
     ----------
@@ -230,8 +231,7 @@ def kernel_movement(problem: Problem, before: State | Array, after: State | Arra
 
 def _tangent_kernel(problem: Problem, network: State | Array, name: str) -> tuple[NDArray[np.float64], float]:
     """K divided by e^log, and that log."""
-    shape = problem._residual_shape
-    count = int(np.prod(shape))
+    count = problem._probe_count()
     if count > _MOST_COORDINATES:
         raise ValueError(
             f"problem has residuals of {count} coordinates, expected at most {_MOST_COORDINATES}; build it on a part "
@@ -248,9 +248,6 @@ def _tangent_kernel(problem: Problem, network: State | Array, name: str) -> tupl
     theta = problem._read_theta(rows, name)
     kernel = problem._kernel()
     tangents = np.empty((count, theta.size))
-    one = np.zeros(shape, dtype=theta.dtype)
     for place in range(count):
-        one.flat[place] = 1.0
-        tangents[place] = np.ravel(kernel.utility_gradient(theta, one))
-        one.flat[place] = 0.0
+        tangents[place] = np.ravel(kernel.utility_gradient(theta, problem._probe(place).astype(theta.dtype)))
     return tangents @ tangents.T, log

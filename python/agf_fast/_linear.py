@@ -189,6 +189,15 @@ class Linear(Problem):
     def _residual_shape(self) -> tuple[int, ...]:
         return (self.n_outputs, self.n_inputs)
 
+    def _probe_count(self) -> int:
+        return int(self._factors.targets.size)
+
+    def _probe(self, place: int) -> NDArray[np.float64]:
+        sample, output = divmod(place, self.n_outputs)
+        probe = np.zeros(self._residual_shape)
+        probe[output] = self._factors.inputs[sample]
+        return probe
+
     @property
     def kappa(self) -> float:
         return 2.0

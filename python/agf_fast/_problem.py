@@ -296,6 +296,17 @@ class Problem(ABC):
             return None  # the kernel takes its own
         return read(residual, "residual", self._residual_shape, "the shape of problem.residual(theta)", self._kind)[0]
 
+    # An orthonormal basis of the residuals in the measure of the data, up to a factor common to all: E[r r] for r on
+    # samples, what such residuals leave of the moments elsewhere.
+
+    def _probe_count(self) -> int:
+        return int(np.prod(self._residual_shape))
+
+    def _probe(self, place: int) -> NDArray[np.float64]:
+        one = np.zeros(self._residual_shape)
+        one.flat[place] = 1.0
+        return one
+
     # What the verbs run. A problem with engines of its own overrides these; records are those of the compiled engine.
 
     def _start(self, state: State, adaptive_rate: bool) -> dict[str, Any]:

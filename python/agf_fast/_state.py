@@ -204,7 +204,13 @@ class State:
     def _own(self) -> dict[str, NDArray[np.float64]]:
         """What is in `extra` beside the clocks and components: variables that a problem's own engine knows."""
         general = {*COMPONENTS, *_CLOCKS}
-        return {name: np.asarray(self.extra[name], dtype=np.float64) for name in self.extra if name not in general}
+        own = {name: np.asarray(self.extra[name], dtype=np.float64) for name in self.extra if name not in general}
+        for name, values in own.items():
+            if np.isnan(values).any():
+                raise ValueError(
+                    f"state.extra[{name!r}] holds NaN, expected numbers; keep what a run wrote, or drop it"
+                )
+        return own
 
     def _components(self, count: int) -> dict[str, NDArray[np.float64]]:
         given = [name for name in COMPONENTS if name in self.extra]

@@ -163,7 +163,6 @@ def test_flow_converges_and_the_loss_never_rises():
             np.testing.assert_allclose(state.log_norm, expected.log_norm, atol=10 * rtol)
         run = flow(problem, 30, times[-1], rtol=rtol)
         assert (np.diff(run.loss) <= 1e-13 * run.loss[0]).all()
-        assert run.conserved_drift <= 1e-8
 
 
 def test_theta_follows_what_is_conserved():

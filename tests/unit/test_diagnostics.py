@@ -93,6 +93,44 @@ def test_tangent_kernel_below_the_range_of_doubles(activation):
     assert moved.log_growth == pytest.approx(2 * (problem.kappa - 1) * 19980.0, rel=1e-12)
 
 
+def test_tangent_kernel_of_moments_is_that_of_the_samples():
+    """A linear network on its moments and a dense one on the samples are one network: so are their tangent kernels."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 4)) * [2.0, 1.0, 0.5, 0.1]
+    Y = rng.normal(size=(30, 2))
+    before, after = rng.normal(size=(2, 3, 6))
+    moved = [
+        agf.kernel_movement(problem, before, after)
+        for problem in (agf.Dense(X, Y, activation="identity"), agf.Linear(X, Y))
+    ]
+    assert moved[1].distance == pytest.approx(moved[0].distance, rel=1e-9)
+    assert moved[1].log_growth == pytest.approx(moved[0].log_growth, rel=1e-9)
+
+
+def test_tangent_kernel_of_attention_is_that_of_its_prompts():
+    """K on prompts from outputs' gradients, by differences, against the kernel on their moments."""
+    rng = np.random.default_rng(1)
+    prompts = rng.normal(size=(12, 5, 3))
+    problem = agf.Attention.from_samples(prompts)
+    before, after = rng.normal(size=(2, 2, 5))
+
+    def outputs(theta):
+        x, y = prompts[:, :-1, :2], prompts[:, :-1, 2]
+        s = np.einsum("nj,njd->nd", y, x)
+        v, q, k = theta[:, 0], theta[:, 1:3], theta[:, 3:]
+        return np.einsum("h,hn,hn->n", v, q @ prompts[:, -1, :2].T, k @ s.T)
+
+    def kernel(theta):
+        steps = 1e-6 * np.eye(theta.size).reshape(theta.size, *theta.shape)
+        tangents = np.array([(outputs(theta + d) - outputs(theta - d)) / 2e-6 for d in steps])
+        return tangents.T @ tangents
+
+    first, second = kernel(before), kernel(after)
+    expected = 1 - np.vdot(first, second) / np.linalg.norm(first) / np.linalg.norm(second)
+    # Differences of a cubic at 1e-6: 1e-12 of its third derivative, 1e-10 of rounding.
+    assert agf.kernel_movement(problem, before, after).distance == pytest.approx(expected, rel=1e-7)
+
+
 def test_bad_arguments_are_named():
     problem, state = two_features()
     with pytest.raises(TypeError, match="path is int"):
