@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+import agf_fast as agf
 from agf_fast._cli import main
-from agf_fast.reproduce import NAMES, Experiment, Result, Table, _runner, find
+from agf_fast.reproduce import NAMES, Experiment, Result, Table, _runner, diagonal_spectra, find
 from agf_fast.reproduce import _experiment as e
 from agf_fast.reproduce._style import figure
 
@@ -115,6 +116,16 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         _runner._write(str(file), b"new")
     assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_coordinate_that_comes_near_and_turns_back_is_not_up():
+    """Coordinate 6 of this design comes within 3 % of its way beside the second jump, 25 times earlier than it
+    activates: at 10^-100 that is a norm of e^-6."""
+    problem, _ = diagonal_spectra.design(3.0, 2)
+    limit = agf.alternating_gradient_flow(problem, limit=True)
+    order, times, _ = diagonal_spectra._first(limit)
+    crossing = diagonal_spectra._crossings(problem, limit, 100 * np.log(10.0))[order]
+    np.testing.assert_allclose(crossing, times, rtol=0.01)
 
 
 @pytest.mark.parametrize(
