@@ -11,7 +11,7 @@ import pytest
 
 import agf_fast as agf
 from agf_fast._cli import main
-from agf_fast.reproduce import NAMES, Experiment, Result, Table, _runner, diagonal_spectra, find
+from agf_fast.reproduce import NAMES, Experiment, Result, Table, _runner, diagonal_spectra, find, modular_addition
 from agf_fast.reproduce import _experiment as e
 from agf_fast.reproduce._style import figure
 
@@ -126,6 +126,12 @@ def test_a_coordinate_that_comes_near_and_turns_back_is_not_up():
     order, times, _ = diagonal_spectra._first(limit)
     crossing = diagonal_spectra._crossings(problem, limit, 100 * np.log(10.0))[order]
     np.testing.assert_allclose(crossing, times, rtol=0.01)
+
+
+def test_a_plateau_is_reached_by_its_last_straggler():
+    levels = np.array([0.6, 0.1566, 0.15626, 0.032, 1e-6, 1e-7])
+    assert [modular_addition._reaches(levels, plateau) for plateau in (0.15625, 0.03125, 0.0)] == [2, 3, 4]
+    assert modular_addition._reaches(levels, 0.3) is None
 
 
 @pytest.mark.parametrize(
