@@ -69,11 +69,24 @@ def test_a_check_that_fails_is_the_exit_status(fakes, tmp_path, capsys):
     assert json.loads((tmp_path / "good.json").read_text())["seed"] == 3
 
 
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError])
+def test_one_that_breaks_down_does_not_stop_the_others(fakes, monkeypatch, tmp_path, capsys, error):
+    def broken(setup):
+        raise error("of its own")
+
+    monkeypatch.setitem(FAKES, "bad", Experiment("bad", "breaks", broken, draw, seconds=9.0))
+    assert main(["reproduce", "all", "--out", str(tmp_path), "--jobs", "1"]) == 1
+    said = capsys.readouterr()
+    assert f"bad broke down: {error.__name__}: of its own" in said.err and "good: shows what it must" in said.out
+    assert main(["reproduce", "bad", "--out", str(tmp_path)]) == 1
+
+
 def test_refuses_in_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for arguments, told in (
         ([], "name is missing"),
         (["nonsense"], "name is 'nonsense'"),
+        (["all", "nonsense"], "name is 'nonsense'"),
         ([NAMES[0], "--out", str(tmp_path / "file")], "is a file"),
         ([NAMES[0], "--out", str(tmp_path / "a" / "b")], "does not exist"),
         ([NAMES[0], "--data", str(tmp_path), "--out", str(tmp_path)], "train-images-idx3-ubyte"),
