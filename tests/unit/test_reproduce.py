@@ -11,7 +11,17 @@ import pytest
 
 import agf_fast as agf
 from agf_fast._cli import main
-from agf_fast.reproduce import NAMES, Experiment, Result, Table, _runner, diagonal_spectra, find, modular_addition
+from agf_fast.reproduce import (
+    NAMES,
+    Experiment,
+    Result,
+    Table,
+    _runner,
+    diagonal_5d,
+    diagonal_spectra,
+    find,
+    modular_addition,
+)
 from agf_fast.reproduce import _experiment as e
 from agf_fast.reproduce._style import figure
 
@@ -145,6 +155,14 @@ def test_a_plateau_is_reached_by_its_last_straggler():
     levels = np.array([0.6, 0.1566, 0.15626, 0.032, 1e-6, 1e-7])
     assert [modular_addition._reaches(levels, plateau) for plateau in (0.15625, 0.03125, 0.0)] == [2, 3, 4]
     assert modular_addition._reaches(levels, 0.3) is None
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_other_seeds_move_the_kernel_and_stay_within_the_axes(seed):
+    result = diagonal_5d.compute(e.Setup(seed=seed))
+    assert result.passed, str(result)
+    low, high = diagonal_5d.draw(result)[""].axes[1].get_ylim()
+    assert low < result.curves["weights"].min() and high > result.curves["weights"].max()
 
 
 @pytest.mark.parametrize(
