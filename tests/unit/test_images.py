@@ -12,6 +12,8 @@ import pytest
 
 from agf_fast._data import DataError
 from agf_fast._images import digits, load_images, look
+from agf_fast.reproduce import Setup
+from agf_fast.reproduce._natural import natural
 
 
 def idx(array):
@@ -201,3 +203,20 @@ def test_labels_and_images_that_do_not_match(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.full(7, 12, np.uint8)))
     with pytest.raises(DataError, match="labels go from 12"):
         load_images(str(tmp_path))
+
+
+def test_images_without_pixels(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(np.zeros((7, 0, 4), np.uint8)))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(7, dtype=np.uint8)))
+    with pytest.raises(DataError, match="at least one pixel"):
+        load_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("constant, told", [("labels", "one label"), ("images", "one image")])
+def test_nothing_to_tell_apart(tmp_path, constant, told):
+    images, labels = mnist(7)
+    images, labels = (images, 0 * labels) if constant == "labels" else (0 * images, labels)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    with pytest.raises(DataError, match=told):
+        natural(Setup(data=str(tmp_path)))
