@@ -97,7 +97,7 @@ class Attention(Problem):
                 f"covariance has eigenvalues from {self._spread[-1]:.3g} to {self._spread[0]:.3g}, expected a positive "
                 "definite matrix; leave out directions without variance"
             )
-        scale = self._spread[0] * self.context
+        scale = self._spread[0] * float(min(self.context, 10**300))
         if not 1e-100 < scale < 1e100:
             raise ValueError(
                 f"covariance has an eigenvalue of {self._spread[0]:.3g} with context {self.context}, expected numbers "

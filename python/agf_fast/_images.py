@@ -123,6 +123,8 @@ def load_images(folder: str) -> Images:
         raise DataError(f"{folder}: got {len(pixels)} images and {len(labels)} labels, expected as many of each")
     if labels.min() < 0 or labels.max() > 9:
         raise DataError(f"{folder}: labels go from {labels.min()} to {labels.max()}, expected 0 to 9")
+    if 0 in shape:
+        raise DataError(f"{folder}: images have shape {shape}, expected at least one pixel")
     flat = pixels.reshape(len(pixels), -1).astype(np.float64) / 255.0
     return Images(flat, labels.astype(np.int64), (int(shape[0]), int(shape[1]), int(shape[2])), name)
 

@@ -292,8 +292,9 @@ class ModularAddition(Problem):
 
         Raises
         ------
-        ValueError
-            If the jumps have no directions, as those of `gradient_flow`, or are of another problem.
+        TypeError, ValueError
+            If path is not a trajectory, or its jumps have no directions, as those of `gradient_flow`, or are of another
+            problem.
 
         Examples
         --------
@@ -305,6 +306,8 @@ class ModularAddition(Problem):
         >>> list(problem.first_activations(path))
         [1, 2]
         """
+        if not isinstance(path, Trajectory):
+            raise TypeError(f"path is {type(path).__name__}, expected a run of alternating_gradient_flow")
         first: dict[int, int] = {}
         for index, jump in enumerate(path.jumps):
             if len(jump.direction) != self.n_params:
@@ -315,7 +318,7 @@ class ModularAddition(Problem):
             first.setdefault(int(self.dominant_frequencies(jump.direction[None])[0]), index)
         return first
 
-    def theory(self, state: State | None = None, *, adaptive_rate: bool = False) -> Theory:
+    def theory(self, state: State | Array | None = None, *, adaptive_rate: bool = False) -> Theory:
         """The plateaus, largest utilities and features of Theorem 5.1, and a lower bound of the first jump.
 
         A unit neuron's utility is largest for cosines of one frequency in phase with the template,
@@ -325,7 +328,7 @@ class ModularAddition(Problem):
 
         Parameters
         ----------
-        state : State, optional
+        state : State or (H, 3p) array, optional
             The initial state, for the bound; without one the jump times are NaN.
         adaptive_rate : bool, default False
             With neuron-specific rates |theta_i|^(2 - kappa) the bound is ln(1/|theta(0)|) / (3 max Ubar).
@@ -363,11 +366,11 @@ class ModularAddition(Problem):
         parts = (np.where(single, 0.5, 1.0) * moduli**2 / period)[order]
         levels = np.append(np.cumsum(parts[::-1])[::-1], 0.0)
         times, scaled = np.full((2, len(order)), np.nan)
-        if state is not None and len(order):
-            self._check_state(state, "state")
-            log_norms = np.asarray(state._arrays()[1])
+        start = None if state is None else self._read_state(state)
+        if start is not None and len(order):
+            log_norms = np.asarray(start._arrays()[1])
             log_time = _log_wait(float(log_norms.max()), adaptive_rate) - np.log(3.0 * utilities.max())
-            log_eta = state.log_eta
+            log_eta = start.log_eta
             if log_eta is None:
                 log_eta = mean_crossing_log(log_norms, self.kappa, adaptive_rate)
             with np.errstate(over="ignore"):

@@ -43,6 +43,7 @@ BAD = {
     "below double": (lambda: agf.Attention(1e-120 * np.eye(2)), "covariance"),
     "context 0": (lambda: agf.Attention(SIGMA, context=0), "context"),
     "context 1.5": (lambda: agf.Attention(SIGMA, context=1.5), "context"),
+    "context beyond double": (lambda: agf.Attention(SIGMA, context=10**400), "context"),
     "context True": (lambda: agf.Attention(SIGMA, context=True), "context"),
     "prompts flat": (lambda: agf.Attention.from_samples(PROMPTS[0]), "prompts"),
     "prompts without pairs": (lambda: agf.Attention.from_samples(PROMPTS[:, :1]), "prompts"),

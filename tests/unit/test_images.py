@@ -10,8 +10,11 @@ import struct
 import numpy as np
 import pytest
 
+import agf_fast as agf
 from agf_fast._data import DataError
 from agf_fast._images import digits, load_images, look
+from agf_fast.reproduce import Setup, descent
+from agf_fast.reproduce._natural import natural
 
 
 def idx(array):
@@ -201,3 +204,32 @@ def test_labels_and_images_that_do_not_match(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.full(7, 12, np.uint8)))
     with pytest.raises(DataError, match="labels go from 12"):
         load_images(str(tmp_path))
+
+
+def test_images_without_pixels(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(np.zeros((7, 0, 4), np.uint8)))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(7, dtype=np.uint8)))
+    with pytest.raises(DataError, match="at least one pixel"):
+        load_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("constant, told", [("labels", "one label"), ("images", "one image")])
+def test_nothing_to_tell_apart(tmp_path, constant, told):
+    images, labels = mnist(7)
+    images, labels = (images, 0 * labels) if constant == "labels" else (0 * images, labels)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    with pytest.raises(DataError, match=told):
+        natural(Setup(data=str(tmp_path)))
+
+
+def test_descent_runs_past_the_first_drop_of_slower_data(tmp_path):
+    """Whitened, E[x x'] is 1/d on the images' span: more pixels take longer."""
+    small = digits()
+    images = np.kron(small.pixels.reshape(-1, 8, 8), np.ones((3, 3))) * 255
+    images += np.random.default_rng(0).integers(0, 20, images.shape) * (images > 0)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(np.minimum(images, 255).astype(np.uint8)))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(small.labels.astype(np.uint8)))
+    system = descent._digits(Setup(data=str(tmp_path), small=True), 0)
+    path = agf.alternating_gradient_flow(system.problem, system.start, max_jumps=1, active_time=1.0, rtol=1e-4)
+    assert system.t_end > 3 * path.time[-1]

@@ -52,6 +52,8 @@ REFUSED = {
     "predict": (lambda: problem().predict(THETA[:, :-1]), "theta"),
     "no frequency to name": (lambda: agf.ModularAddition(np.zeros(20)).dominant_frequencies(THETA), "template"),
     "path of another problem": (lambda: problem().first_activations(small_run()), "path"),
+    "path of no kind": (lambda: problem().first_activations(3), "path"),
+    "theory of no state": (lambda: problem().theory(3), "state"),
     "theory of another state": (
         lambda: problem().theory(agf.ModularAddition(np.array([1.0, -1.0])).initialize(2)),
         "state",

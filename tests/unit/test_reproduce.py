@@ -9,8 +9,19 @@ import sys
 import numpy as np
 import pytest
 
+import agf_fast as agf
 from agf_fast._cli import main
-from agf_fast.reproduce import NAMES, Experiment, Result, Table, _runner, find
+from agf_fast.reproduce import (
+    NAMES,
+    Experiment,
+    Result,
+    Table,
+    _runner,
+    diagonal_5d,
+    diagonal_spectra,
+    find,
+    modular_addition,
+)
 from agf_fast.reproduce import _experiment as e
 from agf_fast.reproduce._style import figure
 
@@ -68,11 +79,24 @@ def test_a_check_that_fails_is_the_exit_status(fakes, tmp_path, capsys):
     assert json.loads((tmp_path / "good.json").read_text())["seed"] == 3
 
 
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError])
+def test_one_that_breaks_down_does_not_stop_the_others(fakes, monkeypatch, tmp_path, capsys, error):
+    def broken(setup):
+        raise error("of its own")
+
+    monkeypatch.setitem(FAKES, "bad", Experiment("bad", "breaks", broken, draw, seconds=9.0))
+    assert main(["reproduce", "all", "--out", str(tmp_path), "--jobs", "1"]) == 1
+    said = capsys.readouterr()
+    assert f"bad broke down: {error.__name__}: of its own" in said.err and "good: shows what it must" in said.out
+    assert main(["reproduce", "bad", "--out", str(tmp_path)]) == 1
+
+
 def test_refuses_in_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for arguments, told in (
         ([], "name is missing"),
         (["nonsense"], "name is 'nonsense'"),
+        (["all", "nonsense"], "name is 'nonsense'"),
         ([NAMES[0], "--out", str(tmp_path / "file")], "is a file"),
         ([NAMES[0], "--out", str(tmp_path / "a" / "b")], "does not exist"),
         ([NAMES[0], "--data", str(tmp_path), "--out", str(tmp_path)], "train-images-idx3-ubyte"),
@@ -115,6 +139,30 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         _runner._write(str(file), b"new")
     assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_coordinate_that_comes_near_and_turns_back_is_not_up():
+    """Coordinate 6 of this design comes within 3 % of its way beside the second jump, 25 times earlier than it
+    activates: at 10^-100 that is a norm of e^-6."""
+    problem, _ = diagonal_spectra.design(3.0, 2)
+    limit = agf.alternating_gradient_flow(problem, limit=True)
+    order, times, _ = diagonal_spectra._first(limit)
+    crossing = diagonal_spectra._crossings(problem, limit, 100 * np.log(10.0))[order]
+    np.testing.assert_allclose(crossing, times, rtol=0.01)
+
+
+def test_a_plateau_is_reached_by_its_last_straggler():
+    levels = np.array([0.6, 0.1566, 0.15626, 0.032, 1e-6, 1e-7])
+    assert [modular_addition._reaches(levels, plateau) for plateau in (0.15625, 0.03125, 0.0)] == [2, 3, 4]
+    assert modular_addition._reaches(levels, 0.3) is None
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_other_seeds_move_the_kernel_and_stay_within_the_axes(seed):
+    result = diagonal_5d.compute(e.Setup(seed=seed))
+    assert result.passed, str(result)
+    low, high = diagonal_5d.draw(result)[""].axes[1].get_ylim()
+    assert low < result.curves["weights"].min() and high > result.curves["weights"].max()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._data import DataError
 from .._images import Images
 from ._experiment import Setup
 
@@ -16,7 +17,11 @@ _SAMPLES = 1797
 
 def natural(setup: Setup, samples: int = _SAMPLES) -> Images:
     """The first images of the user's archive or the digits, one channel (colours averaged)."""
-    return setup.images().first(min(samples, _SAMPLES)).grey()
+    images = setup.images().first(min(samples, _SAMPLES)).grey()
+    for what, values in (("one label", images.labels), ("nothing but one image", images.pixels)):
+        if (values == values[0]).all():
+            raise DataError(f"{setup.data}: the first {len(values)} images have {what}, expected several to tell apart")
+    return images
 
 
 def whiten(pixels: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:

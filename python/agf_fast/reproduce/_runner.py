@@ -70,8 +70,10 @@ def reproduce(options: ReproduceOptions) -> int:
     """
     if not options.names:
         raise ValueError(f"name is missing, expected all or one of {', '.join(NAMES)}; --list describes them")
-    names = list(NAMES) if "all" in options.names else list(dict.fromkeys(options.names))
-    experiments = sorted((find(name) for name in names), key=lambda experiment: -experiment.seconds)
+    found = {name: find(name) for name in dict.fromkeys(options.names) if name != "all"}
+    if "all" in options.names:
+        found = {name: find(name) for name in NAMES}
+    experiments = sorted(found.values(), key=lambda experiment: -experiment.seconds)
     require_matplotlib()
     if options.data is not None:
         look(options.data)
@@ -116,7 +118,11 @@ def _each(experiments: Sequence[Experiment], setup: Setup, out: str, jobs: int) 
         set_threads(1)  # as workers have it: these problems are too small to gain by more
         try:
             for experiment in experiments:
-                yield run_one(experiment.name, setup, out)
+                try:
+                    report = run_one(experiment.name, setup, out)
+                except Exception as error:  # noqa: BLE001 - told, as for the workers
+                    report = _broken(experiment.name, error)
+                yield report
         finally:
             set_threads(before)
         return
@@ -127,18 +133,19 @@ def _each(experiments: Sequence[Experiment], setup: Setup, out: str, jobs: int) 
             futures = {pool.submit(run_one, e.name, setup, out): e.name for e in experiments}
             for future in as_completed(futures):
                 error = future.exception()
-                if error is None:
-                    yield future.result()
-                    continue
-                name, told = futures[future], " ".join(str(error).split())
-                print(f"agf reproduce: {name} broke down: {type(error).__name__}: {told}", file=sys.stderr, flush=True)
-                yield Report(name, f"{name}: broke down\n", False, 0, float("nan"))
+                yield future.result() if error is None else _broken(futures[future], error)
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _broken(name: str, error: BaseException) -> Report:
+    told = " ".join(str(error).split())
+    print(f"agf reproduce: {name} broke down: {type(error).__name__}: {told}", file=sys.stderr, flush=True)
+    return Report(name, f"{name}: broke down\n", False, 0, float("nan"))
 
 
 def _begin_worker() -> None:

@@ -83,7 +83,10 @@ def compute(setup: Setup) -> Result:
                 within("modular addition: angle at activation as a power of alpha", powers, (1.0, 1.0), 0.03)
             )
         else:
-            result.notes.append(f"In {name} the angle at activation goes like alpha^{powers[0]:.2f} with either clock.")
+            result.notes.append(
+                f"In {name} the angle at activation goes like alpha^{powers[0]:.2f} with fixed rates and "
+                f"alpha^{powers[1]:.2f} with adaptive ones: the components next to the largest decay more slowly."
+            )
     for name in systems:
         expected = [1, 3, 5] if name == "modular addition" else [0, 1, 2, 3]
         for rates in RATES:
@@ -101,6 +104,13 @@ def compute(setup: Setup) -> Result:
         "Adaptive rates make alignment instantaneous in the clock of the jumps, as kappa = 2 has it; the price is that "
         "AGF's times meet the flow's like 1/ln(1/alpha), where fixed rates have them meet like alpha."
     )
+    lost = [f"1e{exponent:.0f}" for exponent, row in zip(TIMING["adaptive"], timing["adaptive"], strict=True)
+            if row[0] != row[1]]  # fmt: skip
+    if lost:
+        result.notes.append(
+            f"At {', '.join(lost)} with adaptive rates AGF and the flow differ in the number of jumps: later ones grow "
+            "from parts of directions that a double has lost there, and neither run can be relied on past its first."
+        )
     result.numbers.update(
         scales=SCALES, timing=timing, time_error_powers=slopes, orders=orders,
         **{f"{name}, {rates}": at for (name, rates), at in found.items()},

@@ -12,6 +12,7 @@ from .._diagonal import Diagonal
 from .._trajectory import Trajectory
 from .._verbs import alternating_gradient_flow, gradient_flow
 from ._experiment import Experiment, Result, Setup, Table, at_least, at_most
+from ._paper import learned
 from ._style import COLOURS, GREY, figure, label_panels
 
 SAMPLES, INPUTS, DRAWS = 40, 8, 25
@@ -19,7 +20,8 @@ POWERS = (0.0, 1.0, 2.0, 3.0)  # covariance eigenvalues j^-power in a random bas
 LOG10_SCALES = (-4, -16, -100)
 _POINTS = 40  # between successive jumps
 # A coordinate counts as up at this log-norm, and its way from there to 0 is extrapolated: it may settle below norm 1.
-_UP, _SHARE = -2.0, 0.02
+# It may also come that near and turn back, so only the rise that takes it within _SHORT of where it settles counts.
+_UP, _SHARE, _SHORT = -2.0, 0.02, 1.0
 _EDGES = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, np.inf)
 
 
@@ -109,11 +111,17 @@ def _crossings(problem: Diagonal, limit: Trajectory, log: float) -> NDArray[np.f
     grid = np.unique(np.concatenate([np.linspace(a, b, _POINTS) for a, b in itertools.pairwise(moments)]))
     truth = gradient_flow(problem, problem.initialize(log_scale=-log), grid[-1] * log, save_at=grid * log, rtol=1e-6)
     norms = np.array([state.log_norm for state in truth.states])
-    level = _UP - _SHARE * log
     found = np.full(norms.shape[1], np.inf)
     for i, course in enumerate(norms.T):
-        up = int(np.argmax(course > level))
-        if up > 0:
+        # |theta_i|^2 = 2 |beta_i| once it is active, and it stays in reach of what the first jump gives it.
+        size = next((float(abs(b[i])) for b in (learned(problem, s) for s in limit.states) if b[i] != 0.0), 0.0)
+        if size == 0.0:
+            continue
+        settled = 0.5 * np.log(2.0 * size) - _SHORT
+        there = int(np.argmax(course > settled))
+        below = np.flatnonzero(course[:there] <= min(_UP - _SHARE * log, settled))
+        if below.size:
+            up = int(below[-1]) + 1
             slope = (course[up] - course[up - 1]) / (grid[up] - grid[up - 1])
             found[i] = grid[up - 1] - course[up - 1] / slope
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._compare import compare
 from .._verbs import alternating_gradient_flow, gradient_flow
@@ -17,6 +18,7 @@ _RTOL_OF_PICTURES = 1e-4
 # 2L/p after the first three jumps, and after the fifth, where frequency 1 is done; theory.md's prototype.
 PLATEAUS = (0.65625, 0.15625, 0.03125, 0.0)
 FIRST_LEVELS = (0.59959, 0.40936, 0.28390)
+_PLATEAU, _NEAR = 1e-4, 5e-3
 
 
 def compute(setup: Setup) -> Result:
@@ -28,7 +30,7 @@ def compute(setup: Setup) -> Result:
     start = problem.initialize(WIDTH, SCALE, seed)
     path = alternating_gradient_flow(problem, start, active_time=ACTIVE_TIME, rtol=RTOL, loss_tol=1e-5)
     theory = problem.theory(start)
-    done = [next((k for k, j in enumerate(path.jumps) if j.loss_after * unit < level * unit + 5e-3), None)
+    done = [_reaches(unit * np.array([jump.loss_after for jump in path.jumps]), unit * level)
             for level in theory.levels[1:]]  # fmt: skip
     reached = [np.nan if k is None else unit * path.jumps[k].loss_after for k in done]
     end = path.jumps[-1 if done[-1] is None else done[-1]].time
@@ -76,7 +78,7 @@ def compute(setup: Setup) -> Result:
     result.checks += [
         equal("frequencies in order of first activation", first, list(frequencies)),
         within("plateaus 2L/p of theory .65625, .15625, .03125, 0", unit * theory.levels, PLATEAUS, 1e-12),
-        within("AGF's plateaus 2L/p once a frequency is done", reached, unit * theory.levels[1:], 1e-4),
+        within("AGF's plateaus 2L/p once a frequency is done", reached, unit * theory.levels[1:], _PLATEAU),
         at_least("first jump over its lower bound", path.jumps[0].time / theory.jumps[0].time, 1.0),
     ]  # fmt: skip
     if setup.seed is None:
@@ -94,6 +96,14 @@ def compute(setup: Setup) -> Result:
         moments=moments, states=[shown.states[k] for k in moments], end=end,
     )  # fmt: skip
     return result
+
+
+def _reaches(levels: NDArray[np.float64], plateau: float) -> int | None:
+    """The first jump that ends on a plateau: stragglers of its frequency may come after one that is merely near."""
+    away = np.abs(levels - plateau)
+    if (away <= _PLATEAU).any():
+        return int(np.argmax(away <= _PLATEAU))
+    return int(np.argmin(away)) if away.min() <= _NEAR else None
 
 
 def _moments(path: Any, done: list[int | None]) -> list[float]:
