@@ -757,7 +757,7 @@ Coupled::Step Coupled::shorten(double s, double& moved) {
   return step;
 }
 
-bool Coupled::stable(double growth) {
+bool Coupled::stable(double growth, double* fastest) {
   if (!dense_ || theta_.empty()) return theta_.empty();
   const std::size_t n = theta_.size();
   shift_ = std::numeric_limits<double>::quiet_NaN();
@@ -773,6 +773,7 @@ bool Coupled::stable(double growth) {
   }
   double scale = 0;
   for (std::size_t e = 0; e < n; ++e) scale = std::max(scale, factor_[e * n + e]);
+  if (fastest) *fastest = scale;
   for (std::size_t e = 0; e < n; ++e) factor_[e * n + e] += growth * scale;
   return backend_.cholesky(n, factor_.data());
 }

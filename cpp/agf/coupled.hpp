@@ -59,7 +59,8 @@ class Coupled final : public Field {
   void set_step_hint(double h) { h_ = h; }
   // True if the coupled neurons' flow at rest here has no growing direction: no eigenvalue of the Hessian of L (times
   // the learning rates) below -growth, relative to the largest on its diagonal.
-  bool stable(double growth);
+  // That largest is about the rate of the fastest relaxation; `fastest`, where given, gets it.
+  bool stable(double growth, double* fastest = nullptr);
 
   std::size_t size() const override { return theta_.size() + faint_.size() * (m_ + 1); }
   void rhs(const std::vector<int>& which, const double* y, double* f) override;

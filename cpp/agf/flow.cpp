@@ -17,6 +17,8 @@ namespace {
 constexpr long most_steps = 5'000'000;
 // A resting set of neurons may have an unstable direction this slow, relative to the largest curvature.
 constexpr double slowest_growth = 1e-9;
+// Relative velocities below so many roundings of the fastest rate are rounding themselves.
+constexpr double most_roundings = 64;
 constexpr double late = 3e-4;
 // A valley without end: so many steps, while time grew by this factor, that did not halve what is left to gain. On the
 // way to an equilibrium it falls exponentially. Where steps are too short to tell, after this many at most.
@@ -262,7 +264,15 @@ class Run {
     }
     const bool valley = late_steps_ > (time > growing * late_since_ ? fewest_late_steps : most_late_steps);
     if (!quiet || (!settled && !valley)) return false;
-    if (!coupled_flow_.stable(slowest_growth)) return false;
+    double fastest = 0;
+    if (!coupled_flow_.stable(slowest_growth, &fastest)) {
+      // A saddle, and at rest on it to the last bit: what would leave it is below rounding, so the flow stays.
+      bool still = !coupled_.empty();
+      for (std::size_t k = 0; k < coupled_.size() && still; ++k)
+        still = relative_rate(k) <= most_roundings * problem_.epsilon() * fastest;
+      if (still) path_.note("direction_unresolved");
+      return false;
+    }
     if (!settled) path_.note("valley_frozen");
     return true;
   }

@@ -131,8 +131,7 @@ def _advice(
 ) -> list[str]:
     lines = []
     alternating = path.method == "alternating_gradient_flow"
-    learned = path._loss_zero > 0.0 and path.loss[-1] < 0.5 * path._loss_zero
-    if not alternating and learned and len(path.jumps) <= 1:
+    if not alternating and len(path.jumps) <= 1 and _slides(path):
         lines.append(
             "the loss falls without plateaus between drops: the initial scale is too large or the network too wide for "
             "stepwise learning; lower the scale, or compare a smaller width"
@@ -156,6 +155,15 @@ def _advice(
     if open_ended:
         lines.append(f"the active phases of jumps {_list(open_ended)} did not reach equilibrium; see active_time")
     return lines
+
+
+def _slides(path: Trajectory) -> bool:
+    """Whether the loss takes most of the time that it falls in to fall: from a tenth of its drop to nine tenths."""
+    loss, time = np.asarray(path.loss), np.asarray(path.scaled_time)
+    if not loss[-1] < 0.5 * path._loss_zero:
+        return False
+    first, last = (time[np.argmax(loss <= loss[0] - part * (loss[0] - loss[-1]))] for part in (0.1, 0.9))
+    return bool(last - first > 0.5 * last)
 
 
 def _list(places: Any) -> str:

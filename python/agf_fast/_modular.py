@@ -168,7 +168,7 @@ class ModularAddition(Problem):
         Returns
         -------
         (p^2, p) array
-            Row a p + b for the pair (a, b): p^3 numbers, which no run ever makes.
+            Row a p + b for the pair (a, b): p^3 numbers. Runs work in the template's K Fourier modes, (2p + K^2) p.
 
         Raises
         ------

@@ -198,7 +198,8 @@ class Trajectory:
     notes : tuple of str
         Reservations about the result. "direction_unresolved": a neuron left an unstable direction along components
         below the rounding of a double, so the time of its jump is not known; in a gradient flow also, neurons that had
-        become one direction to the last bit have parted again, and when they did is up to rounding.
+        become one direction to the last bit have parted again, and when they did is up to rounding; or the network
+        rests on a saddle that it would leave along lost components.
         "active_phase_work_limit": an active phase without an end was given up (its jump has ``converged=False``); set
         ``active_time``. "step_failed": no acceptable step could be made in an active phase. "valley_frozen": in a
         gradient flow the loss still fell by less than 3e-4 of itself per e-fold of time on a plateau when the residual

@@ -352,3 +352,12 @@ def test_adaptive_rates_do_not_freeze_a_saddle():
     # e-fold of some twenty.
     for a, b in zip(loose.jumps, tight.jumps, strict=True):
         assert a.time == pytest.approx(b.time, rel=1e-3)
+
+
+@pytest.mark.parametrize("digits", [20, 64, 300])
+def test_a_flow_that_rests_on_a_saddle_says_so(digits):
+    """With adaptive rates every head follows the first one up, its other components far below the rounding of a double:
+    what would leave the saddle is lost, and a flow that stays there must not look like one that has learned."""
+    case = problem(spectrum(1, 1 / 2, 1 / 3, 1 / 4))
+    run_of = agf.gradient_flow(case, case.initialize(5, log_scale=-digits * TEN, seed=0), 150.0, adaptive_rate=True)
+    assert len(run_of.jumps) == 4 or "direction_unresolved" in run_of.notes

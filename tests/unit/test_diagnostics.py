@@ -60,6 +60,12 @@ def test_a_slide_is_recognised():
     assert any("without plateaus" in line for line in found.advice)
 
 
+def test_a_single_clean_drop_is_no_slide():
+    problem = agf.Dense(np.ones((1, 1)), np.full((1, 1), 2.0), activation="identity")
+    found = agf.diagnose(agf.gradient_flow(problem, problem.initialize(1, scale=1e-12), 60.0))
+    assert not any("without plateaus" in line for line in found.advice)
+
+
 def test_too_few_neurons_are_recognised():
     problem, _ = two_features()
     found = agf.diagnose(agf.alternating_gradient_flow(problem, problem.initialize(1)))

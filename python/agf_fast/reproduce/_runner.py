@@ -120,7 +120,7 @@ def _each(experiments: Sequence[Experiment], setup: Setup, out: str, jobs: int) 
             for experiment in experiments:
                 try:
                     report = run_one(experiment.name, setup, out)
-                except Exception as error:  # noqa: BLE001 - told, as for the workers
+                except Exception as error:  # noqa: BLE001  (told, as for the workers)
                     report = _broken(experiment.name, error)
                 yield report
         finally:
@@ -132,8 +132,8 @@ def _each(experiments: Sequence[Experiment], setup: Setup, out: str, jobs: int) 
         try:
             futures = {pool.submit(run_one, e.name, setup, out): e.name for e in experiments}
             for future in as_completed(futures):
-                error = future.exception()
-                yield future.result() if error is None else _broken(futures[future], error)
+                failure = future.exception()
+                yield future.result() if failure is None else _broken(futures[future], failure)
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()
