@@ -137,11 +137,11 @@ def _judge(result: Result, cases: Sequence[_Case], linear: float) -> None:
     lost = [_dissolved(cases, scale) or 2 * WIDTHS[-1] for scale in SCALES]
     result.checks.append(at_least("and keeps the staircase to no smaller width: H over H", lost[1] / lost[0], 1))
     joint = max(case.joint_overlap for case in cases)
-    several = sum(len(case.joint.jumps) > 1 for case in cases)
+    apart = sum(len(case.joint.jumps) > 1 for case in cases)
     result.checks.append(at_most("no overlap is left with the activation window: largest median", joint, 1.0))
     result.notes.append(
-        f"The activation window leaves several jumps in {several} of {len(cases)} cases, one in the others; where the "
-        "flow's drops overlap without merging, it makes AGF's curve no better: it is a handle on overlap, not on errors."
+        f"With the activation window {apart} of {len(cases)} cases keep several jumps, the others one. Where the flow's "
+        "drops overlap without merging it makes AGF's curve no better: it is a handle on overlap, not on errors."
     )
     best = min(float(case.truth.loss[-1]) for case in cases)
     result.checks.append(at_most("the flow's best loss, over that of the best linear predictor", best / linear, 1.0))
