@@ -105,7 +105,7 @@ def draw(result: Result) -> dict[str, Any]:
     left.set_ylabel(LOSS)
     left.set_ylim(0.0, 1.05)
     left.set_title("loss")
-    left.legend()
+    left.legend(loc="upper right", bbox_to_anchor=(1.0, 0.97))
     for k, colour in zip(range(curves["spectra"].shape[1]), COLOURS, strict=False):
         right.plot(curves["grid"], curves["spectra"][:, k], color=colour, label=f"component {k + 1}")
         right.axhline(theory.facts["equilibrium"][k], color=colour, lw=0.8, ls=":")

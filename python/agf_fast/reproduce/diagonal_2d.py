@@ -10,7 +10,7 @@ import numpy as np
 from .._verbs import alternating_gradient_flow, gradient_flow
 from ._experiment import Experiment, Result, Setup, Table, at_most, equal, within
 from ._paper import learned, plane
-from ._style import AGF, COLOURS, GREY, LOSS, THEORY, figure, label_panels, shades, staircase
+from ._style import AGF, COLOURS, GREY, LOSS, THEORY, figure, label_panels, legend_below, shades, staircase
 
 # log10 of alpha; from -100 on far below double, where only logarithms go.
 SCALES = (np.log10(0.5), -1.0, -2.0, -4.0, -6.0, -100.0, -1000.0, -10000.0)
@@ -154,7 +154,7 @@ def _draw_neurons(result: Result) -> Any:
                 ax.axvline(time, color=AGF, lw=0.8, ls="--", label="AGF jumps" if k == 0 else None)
     axes[0, 0].set_ylabel(r"$\ln\Vert\theta_i\Vert\,/\,\ln(1/\alpha)$")
     axes[1, 0].set_ylabel(r"angle of $\theta_i=(u,v)$, in $\pi$")
-    axes[0, 0].legend(loc="lower right")
+    legend_below(made, *axes[0, 0].get_legend_handles_labels())
     label_panels(axes)
     return made
 

@@ -116,7 +116,7 @@ def draw(result: Result) -> dict[str, Any]:
     for k, colour in enumerate(shades(count)):
         right.plot(curves["grid"] / log, curves["strengths"][:, k], color=colour,
                    label=f"$j={k + 1}$" if k in (0, count // 2, count - 1) else None)  # fmt: skip
-        right.axvline(curves["expected"][k], color=THEORY, lw=0.6, ls=":")
+        right.plot([curves["expected"][k]] * 2, [-0.05, 1.05], color=THEORY, lw=0.6, ls=":")
     right.set_ylabel("singular direction learned, share")
     right.set_title("dotted: conjectured times")
     right.set_ylim(None, 1.25)

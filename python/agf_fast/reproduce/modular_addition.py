@@ -148,7 +148,7 @@ def _draw_time(result: Result) -> Any:
     bottom.set_xlabel(r"time $t$ (flow units, $\dot\theta=-\nabla L$)")
     bottom.set_ylabel("Fourier power of all weights")
     bottom.set_title("frequencies learned by gradient flow")
-    top.legend(loc="upper right")
+    top.legend(loc="upper right", bbox_to_anchor=(1.0, 0.9))
     bottom.legend(loc="upper left")
     label_panels([top, bottom])
     return made

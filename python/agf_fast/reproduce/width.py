@@ -140,8 +140,8 @@ def _judge(result: Result, cases: Sequence[_Case], linear: float) -> None:
     apart = sum(len(case.joint.jumps) > 1 for case in cases)
     result.checks.append(at_most("no overlap is left with the activation window: largest median", joint, 1.0))
     result.notes.append(
-        f"With the activation window {apart} of {len(cases)} cases keep several jumps, the others one. Where the flow's "
-        "drops overlap without merging it makes AGF's curve no better: it is a handle on overlap, not on errors."
+        f"With the activation window {apart} of {len(cases)} cases keep several jumps, the others one. Where drops of "
+        "the flow overlap without merging it makes AGF's curve no better: a handle on overlap, not on errors."
     )
     best = min(float(case.truth.loss[-1]) for case in cases)
     result.checks.append(at_most("the flow's best loss, over that of the best linear predictor", best / linear, 1.0))
