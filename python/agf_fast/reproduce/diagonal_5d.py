@@ -116,7 +116,7 @@ def _draw_curves(result: Result) -> Any:
             time, value = staircase(limit.time, corners[:, i], curves["end"])
             ax.plot(time, value, color=colour, lw=0.8, ls="--")
             ax.plot(curves["end"], curves["weights"][i], marker="<", color=colour, ms=5, clip_on=False, ls="")
-        ax.set_title(rf"coefficients, $\alpha={_tex(flow['scale'])}$ (dashed: AGF; ◁: β*)")
+        ax.set_title(rf"$\alpha={_tex(flow['scale'])}$ (dashed: AGF, ◁: $\beta^*$)")
     middle.set_ylabel(r"$\beta_i$")
     right.legend(fontsize=7, ncols=5, loc="lower center", columnspacing=1.0, handlelength=1.2)
     # Room for the legend below.
