@@ -159,10 +159,10 @@ def _orders(adaptive: bool, seed: int) -> dict[str, list[int]]:
         modular, modular.initialize(18, 1e-2, seed), adaptive_rate=adaptive, active_time=100.0, rtol=1e-6,
         loss_tol=0.01, max_jumps=14,
     )  # fmt: skip
-    frequencies = [int(modular.dominant_frequencies(jump.direction[None])[0]) for jump in path.jumps]
+    frequencies = list(modular.first_activations(path))
     path = alternating_gradient_flow(linear, linear.initialize(5, 1e-3, seed), adaptive_rate=adaptive)
     learned = components_learned(linear, path)
-    return {"modular addition": list(dict.fromkeys(frequencies)), "attention": list(dict.fromkeys(learned))}
+    return {"modular addition": frequencies, "attention": list(dict.fromkeys(learned))}
 
 
 def draw(result: Result) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from .._attention import Attention
 from .._dense import Dense
 from .._linear import Linear
 from .._maxima import UtilityMaxima, utility_maxima
@@ -17,11 +16,12 @@ from .._problem import Problem
 from .._verbs import alternating_gradient_flow
 from ._experiment import Experiment, Result, Setup, Table, at_most, equal, within
 from ._natural import natural, whiten
+from ._paper import attention, template
 from ._style import COLOURS, GREY, figure, label_panels
 
 WIDTHS = (1, 2, 4, 8)
 # Frequencies of near moduli: with the paper's 10, 5, 2.5 the lesser maxima have basins too small for any start.
-_MODULI, _PERIOD = {1: 10.0, 3: 9.0, 5: 8.0}, 20
+_MODULI = {1: 10.0, 3: 9.0, 5: 8.0}
 # Below this part of the largest maximum a winner has found a lesser one; alignment at the jump is far better.
 _LESSER = 1e-3
 # ln(1e-100): the race is then decided by the utilities, with corrections of 1/230.
@@ -91,7 +91,7 @@ def compute(setup: Setup) -> Result:
     for name in ("identity", "linear", "attention"):
         result.checks.append(equal(f"{name}: local maxima", len(maps[name]), 1))
     result.checks.append(equal("modular addition: local maxima, one per frequency", len(maps["modular"]), len(_MODULI)))
-    expected = [np.sqrt(2 * _PERIOD / 27) * modulus**3 / _PERIOD**2 for modulus in _MODULI.values()]
+    expected = [jump.utility for jump in ModularAddition(template(_MODULI)).theory().jumps]
     result.checks.append(
         within("modular addition: their utilities, Theorem 5.1", maps["modular"].utility, expected, 1e-4 * expected[0])
     )
@@ -109,23 +109,19 @@ def compute(setup: Setup) -> Result:
 
 
 def _systems(X: Any, Y: Any) -> list[_System]:
-    j = np.arange(_PERIOD)
-    template = sum(2 / _PERIOD * m * np.cos(2 * np.pi * j * k / _PERIOD) for k, m in _MODULI.items())
-    covariance = np.diag([1.0, 1 / 2, 1 / 3, 1 / 4])
-    covariance *= 2.0 / np.trace(covariance)
+    heads, sums = attention(), ModularAddition(template(_MODULI))
     # U = <a, Sigma_yx w> on |w|^2 + |a|^2 = 1.
     linear = float(np.linalg.svd(Y.T @ X / len(X), compute_uv=False)[0]) / 2
-    attention = 32 * covariance[0, 0] ** 2 / (3 * np.sqrt(3))
-    modular = float(np.sqrt(2 * _PERIOD / 27) * max(_MODULI.values()) ** 3 / _PERIOD**2)
+    known = {problem: problem.theory().jumps[0].utility for problem in (heads, sums)}
     return [
         _System("identity", Dense(X, Y, activation="identity"), linear),
         _System("linear", Linear(X, Y), linear),
-        _System("attention", Attention(covariance, context=32), attention),
+        _System("attention", heads, known[heads]),
         # gelu is z/2 to first order.
         _System("gelu", Dense(X, Y, activation="gelu"), linear / 2),
         _System("relu", Dense(X, Y, activation="relu"), np.nan, raced=True),
         _System("square", Dense(X, Y, activation="square"), np.nan, adaptive=True, raced=True),
-        _System("modular", ModularAddition(template), modular, adaptive=True, raced=True),
+        _System("modular", sums, known[sums], adaptive=True, raced=True),
     ]
 
 

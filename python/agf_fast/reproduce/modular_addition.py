@@ -39,7 +39,7 @@ def compute(setup: Setup) -> Result:
     shown = gradient_flow(problem, start, end, rtol=_RTOL_OF_PICTURES, save_at=grid)
     frequencies = theory.facts["frequencies"]
     winners = [int(problem.dominant_frequencies(jump.direction[None])[0]) for jump in path.jumps]
-    first = [k for place, k in enumerate(winners) if k not in winners[:place]]
+    first = list(problem.first_activations(path))
     powers = np.array([problem.powers(state).sum(axis=(0, 1)) for state in shown.states])
 
     result = Result(facts={"p": period, "H": WIDTH, "alpha": SCALE, "active_time": ACTIVE_TIME, "seed": seed})
