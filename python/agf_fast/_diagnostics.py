@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number
+from ._diagonal import Diagonal
+from ._maxima import utility_maxima
 from ._problem import Problem
 from ._state import State
 from ._status import Status
@@ -17,6 +19,9 @@ from ._trajectory import Trajectory
 
 __all__ = ["Diagnosis", "KernelMovement", "diagnose", "kernel_movement"]
 
+# A winner counts as lesser below this part of the largest utility found from so many starts.
+_LESSER, _STARTS = 0.98, 100
+_ALIGNED = 0.999
 # A tangent kernel has one row per coordinate of the residual; its square is held.
 _MOST_COORDINATES = 4096
 # Log-norm to which networks too small for double are brought: small enough for the leading term of any activation.
@@ -39,6 +44,8 @@ class Diagnosis:
         Relaxation time of the jump's active phase over the wait for the next jump. Well below 1, equilibrium is reached
         in time and plateaus are flat; near 1 and above, jumps run into one another.
         NaN for the last jump, for flows, and for `Diagonal`, whose active phases are not followed in time but solved.
+    best_utility : (K,) array
+        The largest utility of a unit neuron before each jump, as far as a search found it; NaN without a problem.
     near_ties, returns : tuple of int
         Jumps whose gap is below the threshold, and jumps in which a neuron fell dormant.
     drift : float
@@ -53,6 +60,7 @@ class Diagnosis:
     alignment: NDArray[np.float64]
     gap: NDArray[np.float64]
     overlap: NDArray[np.float64]
+    best_utility: NDArray[np.float64]
     near_ties: tuple[int, ...]
     returns: tuple[int, ...]
     drift: float
@@ -68,7 +76,7 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnose(path: Trajectory, *, near_tie: float = 1e-2) -> Diagnosis:
+def diagnose(path: Trajectory, *, near_tie: float = 1e-2, problem: Problem | None = None) -> Diagnosis:
     """Reads off a run how far it can be trusted, and recognises the ways in which stepwise learning fails.
 
     Parameters
@@ -77,6 +85,10 @@ def diagnose(path: Trajectory, *, near_tie: float = 1e-2) -> Diagnosis:
         A run, of `alternating_gradient_flow` for all of it; of a flow or descent, for what its loss alone tells.
     near_tie : float, default 0.01
         Gaps below this are near-ties: a small change of data, scale or seed may exchange the two jumps.
+    problem : Problem, optional
+        What the run was on. With it, and a run of `alternating_gradient_flow`, the winner of every jump is held against
+        the largest of the local maxima that `utility_maxima` finds from 100 starts at that residual: some seconds.
+        Neurons of a `Diagonal` are tied to their inputs and have no choice of direction.
 
     Returns
     -------
@@ -85,7 +97,7 @@ def diagnose(path: Trajectory, *, near_tie: float = 1e-2) -> Diagnosis:
     Raises
     ------
     TypeError, ValueError
-        If path is not a trajectory, or near_tie not a number from 0 to 1.
+        If path is not a trajectory, near_tie not a number from 0 to 1, or problem not one that the run can be of.
 
     Examples
     --------
@@ -105,6 +117,7 @@ def diagnose(path: Trajectory, *, near_tie: float = 1e-2) -> Diagnosis:
     with np.errstate(divide="ignore", invalid="ignore"):
         overlap[:-1] = relaxation[:-1] / np.diff(time)
     gap = np.array([jump.gap for jump in jumps])
+    best = np.full(len(jumps), np.nan) if problem is None else _best_utilities(path, problem)
     found = {
         "near_ties": tuple(int(k) for k in np.flatnonzero(gap < least)),
         "returns": tuple(k for k, jump in enumerate(jumps) if jump.returned),
@@ -116,8 +129,9 @@ def diagnose(path: Trajectory, *, near_tie: float = 1e-2) -> Diagnosis:
         alignment=np.array([jump.alignment for jump in jumps]),
         gap=gap,
         overlap=overlap,
+        best_utility=best,
         drift=path.conserved_drift,
-        advice=tuple(_advice(path, gap, overlap, **found)),
+        advice=tuple(_advice(path, gap, overlap, best, **found)),
         **found,
     )
 
@@ -126,6 +140,7 @@ def _advice(
     path: Trajectory,
     gap: NDArray[np.float64],
     overlap: NDArray[np.float64],
+    best: NDArray[np.float64],
     near_ties: tuple[int, ...],
     returns: tuple[int, ...],
 ) -> list[str]:
@@ -147,6 +162,14 @@ def _advice(
             f"jumps {_list(running)} take longer to relax than the next jump takes to come: the flow will not rest on "
             "these plateaus; expect a slide where this run has stairs, or lower the scale"
         )
+    # Aligned, and yet with less: a winner that was still turning is no wrong winner.
+    lesser = [k for k, j in enumerate(path.jumps) if j.alignment > _ALIGNED and j.utility < _LESSER * best[k]]
+    if lesser:
+        lines.append(
+            f"the winners of jumps {_list(lesser)} are not at the best direction (utility down to "
+            f"{min(path.jumps[k].utility / best[k] for k in lesser):.0%} of it): features may come out of order; a "
+            "larger width finds better ones"
+        )
     if returns:
         lines.append(f"neurons fell dormant again during jumps {_list(returns)}; later times depend on their return")
     if alternating and path.status is Status.ALL_ACTIVE and path.loss[-1] > 1e-6 * path._loss_zero:
@@ -155,6 +178,28 @@ def _advice(
     if open_ended:
         lines.append(f"the active phases of jumps {_list(open_ended)} did not reach equilibrium; see active_time")
     return lines
+
+
+def _best_utilities(path: Trajectory, problem: Problem) -> NDArray[np.float64]:
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem is {type(problem).__name__}, expected the problem that the run was on")
+    best = np.full(len(path.jumps), np.nan)
+    if path.method != "alternating_gradient_flow" or isinstance(problem, Diagonal):
+        return best
+    # The first race is known only where the run began with nothing learned.
+    before: list[State | None] = [None, *(jump.state for jump in path.jumps[:-1])]
+    for k, state in enumerate(before):
+        residual = None
+        if k == 0 and path.loss[0] < (1.0 - 1e-9) * path._loss_zero:
+            continue
+        if state is not None:
+            residual = problem.residual(state._kind.wrap(np.ascontiguousarray(state._theta()[state._arrays()[2]])))
+        elif k > 0:
+            continue
+        found = utility_maxima(problem, residual, starts=_STARTS)
+        if len(found):
+            best[k] = found.utility[0]
+    return best
 
 
 def _slides(path: Trajectory) -> bool:

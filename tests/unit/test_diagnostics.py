@@ -60,6 +60,30 @@ def test_a_slide_is_recognised():
     assert any("without plateaus" in line for line in found.advice)
 
 
+def test_winners_that_are_not_the_best_direction_are_named():
+    """One neuron alone ends at whichever frequency its start lies nearest to."""
+    template = np.fft.irfft([0, 10.0, 0, 9.0, 0, 8.0, 0, 0, 0, 0, 0], n=20)
+    problem = agf.ModularAddition(template)
+    largest = problem.theory().jumps[0].utility
+    seen = set()
+    for seed in range(6):
+        path = agf.alternating_gradient_flow(problem, problem.initialize(1, 1e-6, seed), active_time=10.0, rtol=1e-6)
+        found = agf.diagnose(path, problem=problem)
+        assert found.best_utility[0] == pytest.approx(largest, rel=1e-4)
+        lesser = path.jumps[0].utility < 0.98 * largest
+        seen.add(lesser)
+        assert lesser == any("not at the best direction" in line for line in found.advice)
+    assert seen == {False, True}
+
+
+def test_later_winners_are_judged_at_their_own_residual():
+    problem, state = two_features()
+    found = agf.diagnose(agf.alternating_gradient_flow(problem, state), problem=problem)
+    # U = <a, Sigma w> on the unit sphere: half the singular values 1 and 1/2 of what is left.
+    assert found.best_utility == pytest.approx([0.5, 0.25], rel=1e-4)
+    assert not any("best direction" in line for line in found.advice)
+
+
 def test_a_single_clean_drop_is_no_slide():
     problem = agf.Dense(np.ones((1, 1)), np.full((1, 1), 2.0), activation="identity")
     found = agf.diagnose(agf.gradient_flow(problem, problem.initialize(1, scale=1e-12), 60.0))
