@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernel import Kernel
+from ._kernel import Kernel, checked
 from ._sigma import NAMES, Sigma
 
 Array = NDArray[np.float64]
@@ -151,7 +151,7 @@ class Dense(Kernel):
         (k, c) array
         """
         w, a = self._split(theta)
-        x = _checked(X_new, "X_new", (None, self.n_inputs))
+        x = checked(X_new, "X_new", (None, self.n_inputs))
         return self._give(self.sigma.value(x @ w.T) @ a)
 
     def residual(self, theta: NDArray[Any]) -> NDArray[Any]:
@@ -277,42 +277,6 @@ class Dense(Kernel):
         out[:, d:, :, :d] = wa.transpose(2, 3, 0, 1)
         return self._give(out.reshape(count * self.n_params, -1))
 
-    def hessian(self, theta: NDArray[Any]) -> NDArray[Any]:
-        """Hessian of L: the Gauss-Newton matrix less the curvature of each neuron's utility.
-
-        Parameters
-        ----------
-        theta : (H, m) array
-            Parameters.
-
-        Returns
-        -------
-        (H m, H m) array
-        """
-        double = self.double()
-        out = double.gauss_newton(theta)
-        m = self.n_params
-        for i, block in enumerate(double.curvature(theta)):
-            out[i * m : (i + 1) * m, i * m : (i + 1) * m] -= block
-        return self._give(out)
-
-    def hessian_vector(self, theta: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
-        """Hessian of L times v: minus the derivative along v of grad U(theta_i; r), at fixed r and through r.
-
-        Parameters
-        ----------
-        theta, v : (H, m) array
-            Parameters and the vector.
-
-        Returns
-        -------
-        (H, m) array
-        """
-        double = self.double()
-        v = _checked(v, "v", np.shape(theta))
-        through = double.utility_gradient(theta, double.residual_derivative(theta, v))
-        return self._give(-np.einsum("ijk,ik->ij", double.curvature(theta), v) - through)
-
     def contribution(self, theta: NDArray[Any]) -> NDArray[Any]:
         """sqrt E|f_i|^2 of each neuron.
 
@@ -357,7 +321,7 @@ class Dense(Kernel):
         return self.sigma.second(z) if self.slopes is None else np.zeros_like(z)
 
     def _split(self, theta: NDArray[Any]) -> tuple[Array, Array]:
-        rows = _checked(theta, "theta", (None, self.n_params))
+        rows = checked(theta, "theta", (None, self.n_params))
         return rows[:, : self.n_inputs], rows[:, self.n_inputs :]
 
     def _residual(self, theta: NDArray[Any]) -> Array:
@@ -367,20 +331,4 @@ class Dense(Kernel):
     def _given(self, theta: NDArray[Any], residual: NDArray[Any] | None) -> Array:
         if residual is None:
             return self._residual(theta)
-        return _checked(residual, "residual", (self.n_samples, self.n_outputs))
-
-    def _give(self, array: Array) -> NDArray[Any]:
-        with np.errstate(over="ignore"):
-            return array.astype(self.dtype, copy=False)
-
-
-def _checked(array: NDArray[Any], name: str, shape: tuple[int | None, ...]) -> Array:
-    if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
-        got = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name} is {got}, expected a NumPy array of float32 or float64; convert it with astype")
-    if array.ndim != len(shape) or any(k is not None and k != s for k, s in zip(shape, array.shape, strict=True)):
-        wanted = ", ".join("any" if k is None else str(k) for k in shape)
-        raise ValueError(
-            f"{name} has shape {array.shape}, expected ({wanted}); reshape it, one neuron or sample per row"
-        )
-    return array.astype(np.float64, copy=False)
+        return checked(residual, "residual", (self.n_samples, self.n_outputs))

@@ -95,13 +95,23 @@ class Kernel(ABC):
     def gauss_newton(self, theta: NDArray[Any]) -> NDArray[Any]:
         """E[(df/dtheta)^T df/dtheta] over all neurons, (H m, H m): the part of hess L that couples them."""
 
-    @abstractmethod
     def hessian(self, theta: NDArray[Any]) -> NDArray[Any]:
-        """Hessian of L over all neurons, (H m, H m)."""
+        """Hessian of L over all neurons, (H m, H m): the Gauss-Newton matrix less the curvature of each utility."""
+        double = self.double()
+        at = checked(theta, "theta", (None, self.n_params))
+        out = double.gauss_newton(at)
+        m = self.n_params
+        for i, block in enumerate(double.curvature(at)):
+            out[i * m : (i + 1) * m, i * m : (i + 1) * m] -= block
+        return self._give(out, theta)
 
-    @abstractmethod
     def hessian_vector(self, theta: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
-        """Hessian of L times v, (H, m)."""
+        """Hessian of L times v, (H, m): minus the derivative along v of grad U(theta; r), at fixed r and through r."""
+        double = self.double()
+        at = checked(theta, "theta", (None, self.n_params))
+        along = checked(v, "v", at.shape)
+        through = double.utility_gradient(at, double.residual_derivative(at, along))
+        return self._give(-np.einsum("ijk,ik->ij", double.curvature(at), along) - through, theta)
 
     @abstractmethod
     def contribution(self, theta: NDArray[Any]) -> NDArray[Any]:
@@ -118,3 +128,22 @@ class Kernel(ABC):
     def utility_gradient(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]:
         """grad U(theta_i; r), (H, m): -dL/dtheta_i where r is the residual of theta."""
         return self.utility_and_gradient(theta, residual)[1]
+
+    def _give(self, array: Array, theta: NDArray[Any] | None = None) -> NDArray[Any]:
+        """In the dtype of what is returned: the data's, or that of theta where the kernel has none of its own."""
+        del theta
+        with np.errstate(over="ignore"):
+            return array.astype(self.dtype, copy=False)
+
+
+def checked(array: NDArray[Any], name: str, shape: tuple[int | None, ...]) -> Array:
+    """The array in double, refused by name if it is not of this shape (None: any length) in float32 or float64."""
+    if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
+        got = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name} is {got}, expected a NumPy array of float32 or float64; convert it with astype")
+    if array.ndim != len(shape) or any(k is not None and k != s for k, s in zip(shape, array.shape, strict=True)):
+        wanted = ", ".join("any" if k is None else str(k) for k in shape)
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected ({wanted}); reshape it, one neuron or sample per row"
+        )
+    return array.astype(np.float64, copy=False)

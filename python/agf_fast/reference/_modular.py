@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._dense import _checked as checked
-from ._kernel import Array, Kernel
+from ._kernel import Array, Kernel, checked
 
 
 class ModularAddition(Kernel):
@@ -212,42 +211,6 @@ class ModularAddition(Kernel):
                 own[2, :, 2] = np.sum(z[i] ** 2 * z[j] ** 2) * np.eye(p)
         return self._give(out.reshape(3 * count * p, -1) / p**2)
 
-    def hessian(self, theta: NDArray[Any]) -> NDArray[Any]:
-        """Hessian of L: the Gauss-Newton matrix less the curvature of each neuron's utility.
-
-        Parameters
-        ----------
-        theta : (H, 3p) array
-            Parameters.
-
-        Returns
-        -------
-        (3 H p, 3 H p) array
-        """
-        double = self.double()
-        out = double.gauss_newton(theta)
-        m = self.n_params
-        for i, block in enumerate(double.curvature(theta)):
-            out[i * m : (i + 1) * m, i * m : (i + 1) * m] -= block
-        return self._give(out)
-
-    def hessian_vector(self, theta: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
-        """Hessian of L times v: minus the derivative along v of grad U(theta_i; r), at fixed r and through r.
-
-        Parameters
-        ----------
-        theta, v : (H, 3p) array
-            Parameters and the vector.
-
-        Returns
-        -------
-        (H, 3p) array
-        """
-        double = self.double()
-        v = checked(v, "v", np.shape(theta))
-        through = double.utility_gradient(theta, double.residual_derivative(theta, v))
-        return self._give(-np.einsum("ijk,ik->ij", double.curvature(theta), v) - through)
-
     def contribution(self, theta: NDArray[Any]) -> NDArray[Any]:
         """|w_i| sqrt(E z_i^4).
 
@@ -305,7 +268,3 @@ class ModularAddition(Kernel):
             return self._residual(theta)
         p = self._period
         return checked(residual, "residual", (p * p, p)).reshape(p, p, p)
-
-    def _give(self, array: Array) -> NDArray[Any]:
-        with np.errstate(over="ignore"):
-            return array.astype(self.dtype, copy=False)

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._dense import _checked
-from ._kernel import Kernel
+from ._kernel import Kernel, checked
 
 __all__ = ["Moments", "attention_kernel", "attention_samples_kernel", "linear_kernel"]
 
@@ -81,6 +80,9 @@ class Moments(Kernel):
     def double(self) -> Moments:
         """Itself: it computes in double whatever it is given."""
         return self
+
+    def _give(self, array: Array, theta: NDArray[Any] | None = None) -> NDArray[Any]:
+        return array if theta is None else _like(theta, array)
 
     def target(self) -> Array:
         """M of no neurons at all."""
@@ -155,7 +157,7 @@ class Moments(Kernel):
         (rows, columns) array
         """
         jacobian = self._jacobian(theta)
-        change = np.einsum("ie,ieab->ab", _checked(v, "v", np.shape(theta)), jacobian)
+        change = np.einsum("ie,ieab->ab", checked(v, "v", np.shape(theta)), jacobian)
         return _like(theta, -self._adjoint(self._forward(change)))
 
     def curvature(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -197,42 +199,6 @@ class Moments(Kernel):
         images = self._forward(jacobian).reshape(len(jacobian), -1)
         return _like(theta, images @ images.T)
 
-    def hessian(self, theta: NDArray[Any]) -> NDArray[Any]:
-        """Hessian of L: the Gauss-Newton matrix less the curvature of each neuron's utility.
-
-        Parameters
-        ----------
-        theta : (H, m) array
-            Parameters.
-
-        Returns
-        -------
-        (H m, H m) array
-        """
-        at = _checked(theta, "theta", (None, self.n_params))
-        out = self.gauss_newton(at)
-        m = self.n_params
-        for i, block in enumerate(self.curvature(at)):
-            out[i * m : (i + 1) * m, i * m : (i + 1) * m] -= block
-        return _like(theta, out)
-
-    def hessian_vector(self, theta: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
-        """Hessian of L times v: minus the derivative along v of grad U(theta_i; M), at fixed M and through M.
-
-        Parameters
-        ----------
-        theta, v : (H, m) array
-            Parameters and the vector.
-
-        Returns
-        -------
-        (H, m) array
-        """
-        at = _checked(theta, "theta", (None, self.n_params))
-        v = _checked(v, "v", at.shape)
-        through = self.utility_gradient(at, self.residual_derivative(at, v))
-        return _like(theta, -np.einsum("ijk,ik->ij", self.curvature(at), v) - through)
-
     def contribution(self, theta: NDArray[Any]) -> NDArray[Any]:
         """|G[p(theta_i)]| of each neuron, sqrt E|f_i|^2.
 
@@ -266,7 +232,7 @@ class Moments(Kernel):
         return _like(theta, np.stack([g**2 - l2, g**2 - r2], axis=1) if self._blocks.gain else l2 - r2)
 
     def _split(self, theta: NDArray[Any]) -> tuple[Array, Array, Array]:
-        rows = _checked(theta, "theta", (None, self.n_params))
+        rows = checked(theta, "theta", (None, self.n_params))
         g = rows[:, 0] if self._blocks.gain else np.ones(len(rows))
         return g, rows[:, self._blocks.left], rows[:, self._blocks.right]
 
@@ -293,7 +259,7 @@ class Moments(Kernel):
         return out
 
     def _given(self, theta: NDArray[Any], residual: NDArray[Any] | None) -> Array:
-        return self.residual(theta) if residual is None else _checked(residual, "residual", self.shape)
+        return self.residual(theta) if residual is None else checked(residual, "residual", self.shape)
 
 
 def _like(theta: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
