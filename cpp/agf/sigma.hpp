@@ -1,9 +1,8 @@
 // The nonlinearities: sigma, sigma' and sigma'' at a point, for every sigma of models.def.
 #pragma once
 
-#include <math.h>
-
 #include "agf/config.hpp"
+#include "agf/elementary.hpp"
 
 namespace agf {
 
@@ -14,16 +13,6 @@ enum class Sigma : int {
 };
 
 namespace AGF_LEAF {
-
-// C functions by name: the overloads of <cmath> are inline functions, which a wide translation unit must not emit.
-AGF_HD float exponential(float x) { return ::expf(x); }
-AGF_HD double exponential(double x) { return ::exp(x); }
-AGF_HD float exponential_minus_one(float x) { return ::expm1f(x); }
-AGF_HD double exponential_minus_one(double x) { return ::expm1(x); }
-AGF_HD float error_function(float x) { return ::erff(x); }
-AGF_HD double error_function(double x) { return ::erf(x); }
-AGF_HD float error_function_complement(float x) { return ::erfcf(x); }
-AGF_HD double error_function_complement(double x) { return ::erfc(x); }
 
 // sigma(z), sigma'(z), sigma''(z).
 template <typename T>
@@ -121,36 +110,40 @@ struct Power5 {
 };
 
 // sigma(z) = tanh z. With e = exp(-2|z|): |sigma| = (1 - e) / (1 + e), sigma' = 4 e / (1 + e)^2. Near 0, where 1 - e
-// would cancel, e - 1 comes from expm1; far out, where 1 - sigma^2 would cancel, e is itself accurate.
+// would cancel, it is e - 1 that is computed; far out, where 1 - sigma^2 would cancel, e is itself accurate.
 template <typename T>
 struct Tanh {
   AGF_HD explicit Tanh(T) {}
   AGF_HD Jet<T> operator()(T z) const {
     const T size = z < T(0) ? -z : z;
-    T e, gap;
-    if (size < T(0.35)) {
-      gap = -exponential_minus_one(T(-2) * size);
-      e = T(1) - gap;
-    } else {
-      e = exponential(T(-2) * size);
-      gap = T(1) - e;
-    }
-    const T sum = T(1) + e;
-    const T value = z < T(0) ? -gap / sum : gap / sum;
-    const T slope = T(4) * e / (sum * sum);
-    return {value, slope, T(-2) * value * slope};
+    const Exponential<T> e(T(-2) * size);
+    const Sum<T> q = reciprocal(e.times(T(1)), T(1));
+    const T rising = product(-e.minus_one(), q);
+    const T value = z < T(0) ? -rising : rising;
+    const Sum<T> slope = e.unscaled(T(4) * square(q));
+    return {value, e.scaled(slope.high), e.scaled(product(T(-2) * value, halved(slope)))};
   }
   AGF_HD static Proportional<T> leading() { return {T(1)}; }
 };
 
-// sigma(z) = z Phi(z). Phi by erfc, which keeps its relative accuracy for z << 0.
+// sigma(z) = z Phi(z). Phi(-|z|) as exp(-z^2/2) times a smooth factor, which keeps its relative accuracy for z << 0.
 template <typename T>
 struct Gelu {
   AGF_HD explicit Gelu(T) {}
   AGF_HD Jet<T> operator()(T z) const {
-    const T cumulative = T(0.5) * error_function_complement(z * T(-0.70710678118654752440));
-    const T density = T(0.39894228040143267794) * exponential(T(-0.5) * z * z);
-    return {z * cumulative, cumulative + z * density, density * (T(2) - z * z)};
+    constexpr T far = sizeof(T) == sizeof(float) ? T(15) : T(39);
+    const T size = z < T(0) ? -z : z;
+    const T held = size > far ? far : size;
+    const Exponential<T> e = bell(held, T(0.5));
+    const Sum<T> q = reciprocal(held, T(3));
+    const T factor = normal_tail((T(1) - T(6) * q.high) - T(6) * q.low);
+    const T tail = e.scaled(product(e.unscaled(factor), q));
+    const T cumulative = z < T(0) ? tail : T(1) - tail;
+    // Bounded where the exponential vanishes.
+    const T near = z < T(0) ? -held : held;
+    const T weight = T(0.39894228040143267794) * near;
+    return {(z < T(0) ? near : z) * cumulative, cumulative + e.times(weight),
+            e.times(T(0.79788456080286535588) - weight * near)};
   }
   AGF_HD static Proportional<T> leading() { return {T(0.5)}; }
 };
@@ -160,13 +153,10 @@ template <typename T>
 struct Elu {
   AGF_HD explicit Elu(T) {}
   AGF_HD Jet<T> operator()(T z) const {
-    if (z > T(0)) return {z, T(1), T(0)};
-    if (z > T(-1)) {
-      const T value = exponential_minus_one(z);
-      return {value, value + T(1), value + T(1)};
-    }
-    const T e = exponential(z);
-    return {e - T(1), e, e};
+    const bool on = z > T(0);
+    const Exponential<T> e(on ? T(0) : z);
+    const T slope = e.times(T(1));
+    return {on ? z : e.minus_one(), slope, on ? T(0) : slope};
   }
   AGF_HD static Proportional<T> leading() { return {T(1)}; }
 };
@@ -176,23 +166,38 @@ template <typename T>
 struct Silu {
   AGF_HD explicit Silu(T) {}
   AGF_HD Jet<T> operator()(T z) const {
-    const T e = exponential(z < T(0) ? z : -z);
-    const T large = T(1) / (T(1) + e);
-    const T small = e * large;
+    constexpr T far = -Format<T>::lowest;
+    const T size = z < T(0) ? -z : z;
+    const T held = size > far ? far : size;
+    const Exponential<T> e(-held);
+    const Sum<T> inverse = reciprocal(e.times(T(1)), T(1));
+    const T large = inverse.high + inverse.low;
+    const T small = e.times(large);
     const T p = z < T(0) ? small : large;
     const T q = z < T(0) ? large : small;
-    return {z * p, p * (T(1) + z * q), p * q * (T(2) + z * (q - p))};
+    // Bounded where p or q vanishes.
+    const T near = z < T(0) ? -held : held;
+    return {(z < T(0) ? near : z) * p, p * (T(1) + near * q),
+            e.times(square(inverse) * (T(2) - held * (T(1) - T(2) * small)))};
   }
   AGF_HD static Proportional<T> leading() { return {T(0.5)}; }
 };
 
-// sigma(z) = erf z
+// sigma(z) = erf z. By its odd part near 0, by 1 - erfc from |z| = 1.
 template <typename T>
 struct Erf {
   AGF_HD explicit Erf(T) {}
   AGF_HD Jet<T> operator()(T z) const {
-    const T slope = T(1.12837916709551257390) * exponential(-z * z);
-    return {error_function(z), slope, T(-2) * z * slope};
+    constexpr T far = sizeof(T) == sizeof(float) ? T(10.75) : T(28);
+    const T size = z < T(0) ? -z : z;
+    const T held = size > far ? far : size;
+    const Exponential<T> e = bell(held, T(1));
+    const T beyond = T(1) - e.times(erfc_scaled(held));
+    const T inner = held * erf_core(held * held);
+    const T rising = held < T(1) ? inner : beyond;
+    const T slope = e.times(T(1.12837916709551257390));
+    const T near = z < T(0) ? -held : held;
+    return {z < T(0) ? -rising : rising, slope, T(-2) * near * slope};
   }
   AGF_HD static Proportional<T> leading() { return {T(1.12837916709551257390)}; }
 };

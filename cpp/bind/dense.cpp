@@ -9,15 +9,9 @@
 #include "cpu/dense.hpp"
 
 namespace agf::bind {
-namespace {
 
 namespace py = pybind11;
 using cpu::DenseCpu;
-
-struct Named {
-  Sigma sigma;
-  const char* name;
-};
 
 Sigma sigma_of(const std::string& activation, double parameter) {
   std::string wanted = activation;
@@ -29,17 +23,22 @@ Sigma sigma_of(const std::string& activation, double parameter) {
     }
     wanted += std::to_string(static_cast<int>(parameter));
   }
-  static constexpr Named known[] = {
+  static constexpr struct {
+    Sigma sigma;
+    const char* name;
+  } known[] = {
 #define AGF_DENSE(name, leaf, degree, homogeneous, kinked, linear) {Sigma::name, #name},
 #include "agf/models.def"
 #undef AGF_DENSE
   };
-  for (const Named& k : known) {
+  for (const auto& k : known) {
     if (wanted == k.name) return k.sigma;
   }
   throw py::value_error("activation: got '" + activation +
                         "', expected one of identity, relu, leaky_relu, square, power, tanh, gelu, elu, silu, erf");
 }
+
+namespace {
 
 template <typename T>
 class Dense final : public Kernel {

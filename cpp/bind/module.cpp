@@ -9,6 +9,7 @@
 #include "bind/kernel.hpp"
 #include "bind/modular.hpp"
 #include "bind/moments.hpp"
+#include "bind/pointwise.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/isa.hpp"
 #include "cpu/pool.hpp"
@@ -59,6 +60,7 @@ PYBIND11_MODULE(_core, m) {
   agf::bind::bind_diagonal(m);
   agf::bind::bind_engine(m);
   agf::bind::bind_directions(m);
+  agf::bind::bind_pointwise(m);
   m.def("info", &info);
   m.def("set_threads", &set_threads, py::arg("threads"));
   m.def("get_threads", &agf::cpu::pool::threads);
