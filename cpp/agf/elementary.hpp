@@ -134,17 +134,20 @@ struct Exponential {
   T scale;
   T rest;
 
-  // e^(x + low), where low is a correction of x
-  AGF_HD explicit Exponential(T x, T low = T(0)) {
-    using F = Format<T>;
-    const T held = x < F::lowest ? F::lowest : x;
-    const T n = ((held + low) * T(1.44269504088896340736) + F::rounder) - F::rounder;
+  AGF_HD explicit Exponential(T x) {
+    const T held = x < Format<T>::lowest ? Format<T>::lowest : x;
+    const T n = steps(held);
     // The first product and difference are exact.
-    const T r = (held - n * F::ln2_high) + (low - n * F::ln2_low);
-    excess = r + r * r * exponential_tail(r);
-    const bool narrow = n < F::narrow;
-    scale = power_of_two(narrow ? n + F::step : n);
-    rest = narrow ? F::step_down : T(1);
+    finish(n, (held - n * Format<T>::ln2_high) - n * Format<T>::ln2_low, T(0));
+  }
+  // e^(x + low), where low is a correction of x
+  AGF_HD Exponential(T x, T low) {
+    const T held = x < Format<T>::lowest ? Format<T>::lowest : x;
+    const T n = steps(held + low);
+    const T first = held - n * Format<T>::ln2_high;
+    const T second = low - n * Format<T>::ln2_low;
+    const T r = first + second;
+    finish(n, r, (r - first) - second);
   }
 
   AGF_HD T scaled(T a) const { return a * scale * rest; }
@@ -159,6 +162,17 @@ struct Exponential {
   AGF_HD T minus_one() const {
     const T power = scale * rest;
     return power * excess + (power - T(1));
+  }
+
+ private:
+  // The integer nearest to x / ln 2.
+  AGF_HD static T steps(T x) { return (x * T(1.44269504088896340736) + Format<T>::rounder) - Format<T>::rounder; }
+  // e^(n ln 2 + r - beyond)
+  AGF_HD void finish(T n, T r, T beyond) {
+    excess = r + (r * r * exponential_tail(r) - beyond);
+    const bool narrow = n < Format<T>::narrow;
+    scale = power_of_two(narrow ? n + Format<T>::step : n);
+    rest = narrow ? Format<T>::step_down : T(1);
   }
 };
 

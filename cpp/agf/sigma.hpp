@@ -141,9 +141,9 @@ struct Gelu {
     const T cumulative = z < T(0) ? tail : T(1) - tail;
     // Bounded where the exponential vanishes.
     const T near = z < T(0) ? -held : held;
-    const T weight = T(0.39894228040143267794) * near;
-    return {(z < T(0) ? near : z) * cumulative, cumulative + e.times(weight),
-            e.times(T(0.79788456080286535588) - weight * near)};
+    const Sum<T> density = e.unscaled(T(0.39894228040143267794));
+    return {(z < T(0) ? near : z) * cumulative, cumulative + e.scaled(density.high * near + density.low * near),
+            e.scaled(density.high * (T(2) - near * near))};
   }
   AGF_HD static Proportional<T> leading() { return {T(0.5)}; }
 };
