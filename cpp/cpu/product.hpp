@@ -37,6 +37,19 @@ inline void store(T* to, Vector<T> v) {
   __builtin_memcpy(to, &v, sizeof(v));
 }
 
+// 0, 1, ..., n - 1 as template arguments: shuffles want their indices as constants.
+template <size_t... i>
+struct Numbers {};
+#if defined(__clang__)
+template <typename, size_t... i>
+using NumbersOf = Numbers<i...>;
+template <size_t n>
+using Upto = __make_integer_seq<NumbersOf, size_t, n>;
+#else
+template <size_t n>
+using Upto = Numbers<__integer_pack(n)...>;
+#endif
+
 // ---------------------------------------------------------------------------------- vectors along the rows of B and C
 
 // The most rows of C that stay in registers beside `width` vectors of each: two chains of multiply-adds, each four
@@ -146,18 +159,16 @@ inline constexpr size_t dots_high = 4, dots_wide = 2;
 // The sums of the lanes of `lanes` vectors, in one vector, by a tree: neighbours at `step` are added and two vectors
 // become one.
 template <typename T, size_t step>
-Vector<T> fold(Vector<T> u, Vector<T> v) {
-  constexpr size_t L = lanes<T>;
-  using Index = decltype(Vector<T>{} < Vector<T>{});
-  Index low, high;
-  for (size_t i = 0; i < L; ++i) {
+struct Fold {
+  static constexpr size_t low(size_t i) {
     const size_t group = i / (2 * step), within = i % (2 * step);
-    const size_t from = (within < step ? 0 : L) + group * 2 * step + within % step;
-    low[i] = static_cast<decltype(low[0] + 0)>(from);
-    high[i] = static_cast<decltype(low[0] + 0)>(from + step);
+    return (within < step ? 0 : lanes<T>)+group * 2 * step + within % step;
   }
-  return __builtin_shuffle(u, v, low) + __builtin_shuffle(u, v, high);
-}
+  template <size_t... i>
+  static Vector<T> add(Vector<T> u, Vector<T> v, Numbers<i...>) {
+    return __builtin_shufflevector(u, v, low(i)...) + __builtin_shufflevector(u, v, low(i) + step...);
+  }
+};
 
 template <typename T, size_t step = 1>
 Vector<T> lane_sums(const Vector<T>* v) {
@@ -166,7 +177,7 @@ Vector<T> lane_sums(const Vector<T>* v) {
   } else {
     Vector<T> half[lanes<T>];
     constexpr size_t count = lanes<T> / step;
-    for (size_t i = 0; i < count / 2; ++i) half[i] = fold<T, step>(v[2 * i], v[2 * i + 1]);
+    for (size_t i = 0; i < count / 2; ++i) half[i] = Fold<T, step>::add(v[2 * i], v[2 * i + 1], Upto<lanes<T>>{});
     return lane_sums<T, 2 * step>(half);
   }
 }
@@ -227,21 +238,13 @@ struct RowOf {
   typedef T type __attribute__((vector_size(side * sizeof(T))));
 };
 
-template <typename T, size_t step>
-void exchange(typename RowOf<T>::type* row) {
-  using Row = typename RowOf<T>::type;
-  using Index = decltype(Row{} < Row{});
-  Index low, high;
-  for (size_t i = 0; i < side; ++i) {
-    const bool second = (i / step) % 2 == 1;
-    low[i] = static_cast<decltype(low[0] + 0)>(second ? side + i - step : i);
-    high[i] = static_cast<decltype(low[0] + 0)>(second ? side + i : i + step);
-  }
-  for (size_t i = 0; i < side; ++i) {
-    if ((i / step) % 2 == 1) continue;
-    const Row upper = row[i], lower = row[i + step];
-    row[i] = __builtin_shuffle(upper, lower, low);
-    row[i + step] = __builtin_shuffle(upper, lower, high);
+template <typename Row, size_t step, size_t... i>
+inline void exchange(Row* row, Numbers<i...>) {
+  for (size_t k = 0; k < side; ++k) {
+    if (k / step % 2 == 1) continue;
+    const Row upper = row[k], lower = row[k + step];
+    row[k] = __builtin_shufflevector(upper, lower, (i / step % 2 == 1 ? side + i - step : i)...);
+    row[k + step] = __builtin_shufflevector(upper, lower, (i / step % 2 == 1 ? side + i : i + step)...);
   }
 }
 
@@ -254,9 +257,9 @@ void transpose(size_t rows, size_t columns, const T* from, size_t stride, T* to,
     for (size_t j = 0; j < across; j += side) {
       Row row[side];
       for (size_t k = 0; k < side; ++k) __builtin_memcpy(&row[k], from + (i + k) * stride + j, sizeof(Row));
-      exchange<T, 4>(row);
-      exchange<T, 2>(row);
-      exchange<T, 1>(row);
+      exchange<Row, 4>(row, Upto<side>{});
+      exchange<Row, 2>(row, Upto<side>{});
+      exchange<Row, 1>(row, Upto<side>{});
       for (size_t k = 0; k < side; ++k) __builtin_memcpy(to + (j + k) * to_stride + i, &row[k], sizeof(Row));
     }
     for (size_t j = across; j < columns; ++j) {
