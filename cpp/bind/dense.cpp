@@ -49,10 +49,9 @@ class Dense final : public Kernel {
 
   double loss(const py::object& theta) const {
     const Rows at = rows(theta, "theta");
-    std::vector<T> r(dense_->samples() * dense_->outputs());
     // Released: a pass over all samples can take seconds, and only our own memory and a held array are touched.
     const Unlocked unlocked;
-    return dense_->residual(at.data, at.count, r.data());
+    return dense_->loss(at.data, at.count);
   }
 
   Array residual(const py::object& theta) const {
@@ -166,13 +165,7 @@ class Dense final : public Kernel {
   void evaluate(const Rows& at, const Residual& r, T* value, T* gradient) const {
     // Released: see loss.
     const Unlocked unlocked;
-    if (r.data) {
-      dense_->utility(at.data, at.count, r.data, value, gradient);
-    } else {
-      std::vector<T> own(dense_->samples() * dense_->outputs());
-      dense_->residual(at.data, at.count, own.data());
-      dense_->utility(at.data, at.count, own.data(), value, gradient);
-    }
+    dense_->utility(at.data, at.count, r.data, value, gradient);
   }
 
   const DenseCpu<T>* dense_;

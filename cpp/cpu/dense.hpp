@@ -8,10 +8,10 @@
 
 #include "agf/pointwise.hpp"
 #include "agf/problem.hpp"
+#include "cpu/aligned.hpp"
+#include "cpu/dense_tile.hpp"
 
 namespace agf::cpu {
-
-class Scratch;
 
 // Data and sample-sized arrays are in T = float or double; sums that become one number (losses, utilities) are in
 // double.
@@ -59,6 +59,8 @@ class DenseCpu final : public Problem {
 
   // The same leaves on arrays of T, with nothing converted: theta and v (count, m), r and dr (n, c).
   double residual(const T* theta, std::size_t count, T* r) const;
+  double loss(const T* theta, std::size_t count) const;
+  // r of all rows where it is null.
   void utility(const T* theta, std::size_t count, const T* r, T* value, T* gradient) const;
   // hess L v.
   void hessian_vector(const T* theta, const T* v, std::size_t count, T* out) const;
@@ -71,49 +73,55 @@ class DenseCpu final : public Problem {
   template <typename>
   friend class DenseCpu;
 
-  // Rows of inputs; `transposed` (d, stride) is null where it is not kept.
-  struct Inputs {
-    const T* x;
-    const T* transposed;
-    std::size_t stride;
-  };
+  using Inputs = dense::Inputs<T>;
+  using Field = dense::Field<T>;
+  using Block = dense::Block<T>;
   // Neurons in `blocks` blocks of `block`; samples in tiles of `rows`, `chunk` tiles to a chunk.
   struct Cut {
     std::size_t block, blocks, rows, tiles, chunk, chunks;
   };
   struct Panel;
+  // A function on the samples that is written.
+  struct Target {
+    T* values;
+    bool transposed;
+  };
 
   Inputs inputs_of_samples() const;
+  // What signals hold.
+  Field field(const T* values) const { return {values, columns_, true}; }
   Nonlinearity nonlinearity(Shape shape) const;
   bool curved(Shape shape) const;
   Cut cut(std::size_t count, double passes) const;
-  Cut cut_samples(std::size_t count, std::size_t samples) const;
-
-  void analyse(const T* w, std::size_t h, const Inputs& in, std::size_t row, std::size_t b, T* z) const;
-  void project(const T* a, std::size_t h, const T* r, std::size_t row, std::size_t b, T* g) const;
-  void collect(const T* p, const T* signal, std::size_t width, std::size_t h, std::size_t row, std::size_t b, T beta,
-               T* out, std::size_t stride) const;
+  Cut cut_samples(std::size_t count, std::size_t samples, const Inputs& inputs) const;
+  Cut cut_finely(std::size_t count, std::size_t samples, const Inputs& inputs, double flops) const;
 
   template <typename P>
-  double forward(const P* theta, std::size_t count, const Inputs& in, std::size_t samples, const T* target, T* f,
+  double forward(const P* theta, std::size_t count, const Inputs& inputs, std::size_t samples, bool residual, Target to,
                  Shape shape) const;
+  double residual_columns(const T* theta, std::size_t count, T* r) const;
+  template <typename To>
+  std::vector<To> inputs_in() const;
+  template <typename To>
+  std::vector<To> targets_in() const;
+  void settle(T* f, dense::Tile t, bool residual, bool first, Target to) const;
   template <typename P>
   void derivative(const P* theta, const P* v, std::size_t count, T* dr, Shape shape) const;
   template <typename P>
-  void utility_of(const P* theta, std::size_t count, const T* r, P* value, P* gradient, Shape shape) const;
+  void utility_of(const P* theta, std::size_t count, Field r, P* value, P* gradient, Shape shape) const;
   template <typename P>
-  void curvature_of(const P* theta, const P* v, std::size_t count, const T* r, const T* dr, double sign, P* out,
+  void curvature_of(const P* theta, const P* v, std::size_t count, Field r, const Field* dr, double sign, P* out,
                     Shape shape) const;
   template <typename P>
   void utility_hessian_of(const P* theta, std::size_t count, const T* r, P* out, Shape shape) const;
   template <typename P>
   void loss_hessian_of(const P* theta, std::size_t count, const T* r, P* out, Shape shape) const;
-  void sum_chunks(const Cut& cut, std::size_t count, std::size_t width, double flops, const auto& tile,
+  void sum_chunks(const Cut& cut, std::size_t count, double flops, const auto& prepare, const auto& tile,
                   const auto& finish) const;
   template <typename P>
   Panel panel(Scratch& scratch, const P* theta, std::size_t first, std::size_t h, std::size_t rows, Shape shape) const;
-  void fill(Panel& panel, std::size_t row, std::size_t b, Shape shape) const;
-  void curve_terms(Panel& panel, const T* r, std::size_t row, std::size_t b, Shape shape, T* ww, T* wa) const;
+  void fill(Panel& panel, dense::Tile t, Shape shape) const;
+  void curve_terms(Panel& panel, const T* r, dense::Tile t, Shape shape, T* ww, T* wa) const;
 
   std::size_t n_, d_, c_, m_;
   Sigma sigma_;
@@ -121,8 +129,9 @@ class DenseCpu final : public Problem {
   double input_scale_ = 0;
   // Relative rounding of the data as they were given, which may be coarser than T.
   double data_epsilon_ = static_cast<double>(std::numeric_limits<T>::epsilon());
-  std::size_t stride_ = 0;
-  std::vector<T> x_, transposed_, y_;
+  // X (n, row_) and its transpose (d, columns_), or nothing where it is not kept; Y transposed, (c, columns_).
+  std::size_t row_ = 0, columns_ = 0;
+  Aligned<T> x_, transposed_, y_;
 };
 
 extern template class DenseCpu<float>;

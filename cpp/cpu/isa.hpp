@@ -1,4 +1,4 @@
-// The loops of agf/pointwise.hpp, compiled once per instruction set; one table, chosen once.
+// The loops of agf/pointwise.hpp and cpu/product.hpp, compiled once per instruction set; one table, chosen once.
 #pragma once
 
 #include <stddef.h>
@@ -17,6 +17,14 @@ struct Loops {
   void (*multiply)(size_t n, const T* a, const T* b, T* y);
   // The sum of squares, accumulated in double.
   double (*sum_squares)(size_t n, const T* a);
+  // Products and transposition, see cpu/product.hpp. outer: A(i, p) = a[i stride + p]; outer_columns: a[i + p stride].
+  void (*outer)(size_t m, size_t n, size_t k, const T* a, size_t stride, const T* b, size_t ldb, bool add, T* c,
+                size_t ldc);
+  void (*outer_columns)(size_t m, size_t n, size_t k, const T* a, size_t stride, const T* b, size_t ldb, bool add, T* c,
+                        size_t ldc);
+  void (*dots)(size_t m, size_t n, size_t k, const T* a, size_t lda, const T* b, size_t ldb, bool add, T* c,
+               size_t ldc);
+  void (*transpose)(size_t rows, size_t columns, const T* from, size_t stride, T* to, size_t to_stride);
 };
 
 struct Isa {

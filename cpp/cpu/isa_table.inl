@@ -2,6 +2,7 @@
 // outside agf::AGF_LEAF (see config.hpp), so no standard C++ header is included.
 #include "agf/pointwise.hpp"
 #include "cpu/isa.hpp"
+#include "cpu/product.hpp"
 
 namespace agf::AGF_LEAF {
 
@@ -51,7 +52,8 @@ double sum_squares(size_t n, const T* a) {
 
 template <typename T>
 constexpr cpu::Loops<T> table() {
-  return {value<T>, pair<T>, curve<T>, jets<T>, multiply<T>, sum_squares<T>};
+  return {value<T>, pair<T>, curve<T>, jets<T>, multiply<T>, sum_squares<T>,
+          outer<T, Order::inner>, outer<T, Order::outer>, dots<T>, transpose<T>};
 }
 
 #define AGF_STRING_(x) #x
