@@ -101,7 +101,7 @@ def _at(size: Size, dtype: str, benches: dict[int, _Bench], gemms: dict[int, dic
             mine.seconds,
             spread=mine.spread,
             peers=tuple(
-                Peer(name, timings[threads, name].seconds) if name in bench.leaves else Peer(name, None, note="missing")
+                Peer(name, timings[threads, name].seconds) if name in bench.leaves else Peer(name, None)
                 for name in PEERS
             ),
             fractions=gemm_fractions(

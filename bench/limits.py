@@ -1,11 +1,12 @@
 """The limits that fractions are taken of, measured in the same run: GEMM and memory.
 
 NumPy's OpenBLAS knows CPU models by name and takes older kernels for those that came later, at half the rate of the
-machine. So there are two GEMM rates: NumPy's as it comes, and the fastest there is, from NumPy with OpenBLAS told to take
-its AVX-512 kernels, torch or JAX. Bars are judged against the faster."""
+machine. So there are two GEMM rates: NumPy's as it comes, and the fastest there is, from NumPy with OpenBLAS told to
+take its AVX-512 kernels, torch or JAX. Bars are judged against the faster."""
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,8 +34,7 @@ def numpy_gemm(threads: int, dtype: str, size: int) -> Callable[[], Any]:
 
 
 def torch_gemm(threads: int, dtype: str, size: int) -> Callable[[], Any]:
-    import torch
-
+    torch = importlib.import_module("torch")
     torch.set_num_threads(threads)
     a, b = map(torch.from_numpy, _factors(dtype, size))
     out = torch.empty_like(a)
@@ -42,8 +42,7 @@ def torch_gemm(threads: int, dtype: str, size: int) -> Callable[[], Any]:
 
 
 def jax_gemm(threads: int, dtype: str, size: int) -> Callable[[], Any]:
-    import jax
-
+    jax = importlib.import_module("jax")
     jax.config.update("jax_enable_x64", True)
     a, b = map(jax.numpy.asarray, _factors(dtype, size))
     product = jax.jit(jax.numpy.matmul)
@@ -94,8 +93,9 @@ class GemmProbes:
                 self.running.pop(name).close()
 
     def seconds(self, repeats: int) -> dict[str, float]:
-        """Median seconds of one product."""
-        return {name: timing.seconds for name, timing in interleave(self.running, repeats).items()}
+        """Of one product, the best of so many, in turn."""
+        rounds = [{name: probe(1) for name, probe in self.running.items()} for _ in range(repeats)]
+        return {name: min(found[name] for found in rounds) for name in self.running}
 
     def contest(self, dtype: str) -> dict[str, Probe]:
         """The two that fractions are taken of, or one if NumPy's own is the fastest: prepared at GEMM."""
@@ -147,9 +147,9 @@ def limits() -> Outcome:
         with GemmProbes(threads) as probes:
             for dtype, name in (("float32", "SGEMM"), ("float64", "DGEMM")):
                 probes.prepare(dtype, FULL_GEMM)
-                rates = {of: 2e-9 * FULL_GEMM**3 / seconds for of, seconds in probes.seconds(3).items()}
+                rates = {of: 2e-9 * FULL_GEMM**3 / seconds for of, seconds in probes.seconds(2).items()}
                 peers = [Peer(of, rate) for of, rate in rates.items()]
-                peers += [Peer(of, None, note="missing") for of in probes.missing]
+                peers += [Peer(of, None) for of in probes.missing]
                 case = f"{name} {FULL_GEMM}^3, {threads_text(threads)}"
                 rows.append(Row("limits", case, None, unit="GFLOP/s", peers=tuple(peers)))
     for threads in counts:

@@ -65,6 +65,7 @@ def second_phase(kind: str) -> tuple[agf.Problem, agf.State]:
     path = agf.alternating_gradient_flow(problem, modular_start(problem), max_jumps=2, **MODULAR_RUN)
     first, second = path.jumps
     before = first.state
+    assert before is not None
     direction = np.stack([before.direction[first.neuron], second.direction])
     return problem, agf.State(direction, [before.log_norm[first.neuron], 0.0], [True, True])
 

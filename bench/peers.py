@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +45,7 @@ def numpy_peer(threads: int, size: list[int], dtype: str) -> Call:
 
 def torch_peer(threads: int, size: list[int], dtype: str) -> Call:
     """The same by hand in torch."""
-    import torch
-
+    torch = importlib.import_module("torch")
     torch.set_num_threads(threads)
     x, p, r = map(torch.from_numpy, leaf_data(size, dtype))
     n, d = x.shape
@@ -66,23 +66,23 @@ def torch_peer(threads: int, size: list[int], dtype: str) -> Call:
 
 def compiled_torch_peer(threads: int, size: list[int], dtype: str) -> Call:
     """The formulas compiled for the shapes at hand; gate, products and sums fuse."""
-    import torch
-
+    torch = importlib.import_module("torch")
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     x, p, r = map(torch.from_numpy, leaf_data(size, dtype))
     n, d = x.shape
 
-    @torch.compile(dynamic=False)
     def leaf(x: Any, p: Any, r: Any) -> tuple[Any, Any]:
         z = x @ p[:, :d].T
         g = torch.where(z > 0, r @ p[:, d:].T, 0.0)
         s = torch.relu(z)
         return (s * g).sum(0) / n, torch.cat([g.T @ x, s.T @ r], dim=1) / n
 
+    compiled = torch.compile(leaf, dynamic=False)
+
     def call() -> tuple[Any, Any]:
         with torch.no_grad():
-            utility, gradient = leaf(x, p, r)
+            utility, gradient = compiled(x, p, r)
             return utility.numpy(), gradient.numpy()
 
     return call
@@ -90,9 +90,7 @@ def compiled_torch_peer(threads: int, size: list[int], dtype: str) -> Call:
 
 def jax_peer(threads: int, size: list[int], dtype: str) -> Call:
     """The gradient of the utilities' sum, compiled."""
-    import jax
-    import jax.numpy as jnp
-
+    jax, jnp = importlib.import_module("jax"), importlib.import_module("jax.numpy")
     jax.config.update("jax_enable_x64", True)
     x, p, r = map(jnp.asarray, leaf_data(size, dtype))
     d = x.shape[1]

@@ -41,6 +41,7 @@ class Probe:
         environment: Mapping[str, str] | None = None,
         python: str = sys.executable,
     ) -> None:
+        self._name = f"{factory} on {threads} threads"
         self._process = subprocess.Popen(
             [python, "-m", "bench.probe", factory, str(threads)],
             cwd=ROOT,
@@ -85,7 +86,7 @@ class Probe:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise RuntimeError(f"the process of {self._process.args[3]} ended: {self._process.wait()}")  # type: ignore[index]
+            raise RuntimeError(f"the process of {self._name} ended with {self._process.wait()}")
         state, content = json.loads(line)
         if state == "missing":
             raise MissingError(content)
@@ -107,12 +108,18 @@ def _serve(factory: str, threads: int, requests: IO[str], replies: IO[str]) -> N
                 reply = ["missing", f"{error.name} is not installed"]
         elif verb == "answer":
             assert call is not None
-            result = call()
-            np.savez(argument, *(result if isinstance(result, tuple) else (result,)))
+            np.savez(argument, *_arrays(call()))
         else:
             assert call is not None
             reply[1] = local(call)(argument)
         print(json.dumps(reply), file=replies, flush=True)
+
+
+def _arrays(result: Any) -> tuple[Any, ...]:
+    """As they are; of a trajectory its last loss, its jumps and its evaluations."""
+    if hasattr(result, "stats"):
+        return float(result.loss[-1]), len(result.jumps), result.stats["evaluations"]
+    return result if isinstance(result, tuple) else (result,)
 
 
 def main() -> None:

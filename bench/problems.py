@@ -20,7 +20,7 @@ MODULAR_SCALE = 1e-2
 # 2 L / p after the first three jumps, and after the fifth, where the order of neurons no longer matters.
 MODULAR_LEVELS = (0.59959, 0.40936, 0.28390)
 MODULAR_FIFTH = 0.15626
-MODULAR_RUN = {"active_time": 100.0, "rtol": 1e-6}
+MODULAR_RUN: dict[str, Any] = {"active_time": 100.0, "rtol": 1e-6}
 
 
 def leaf_data(size: list[int], dtype: str) -> tuple[Any, Any, Any]:
@@ -39,7 +39,8 @@ def modular(kind: str) -> agf.Problem:
     """p = 20 modular addition as "ModularAddition", or as "Dense" on its 400 pairs."""
     if kind == "ModularAddition":
         return agf.ModularAddition(modular_template())
-    return agf.Dense(*modular_data(), activation="square")
+    X, Y = modular_data()
+    return agf.Dense(X, Y, activation="square")
 
 
 def modular_start(problem: agf.Problem) -> agf.State:
@@ -48,21 +49,22 @@ def modular_start(problem: agf.Problem) -> agf.State:
 
 def modular_level(loss: float) -> float:
     """2 L / p, the paper's scale."""
-    return 2.0 * loss / MODULAR_PERIOD
+    return 2.0 / float(MODULAR_PERIOD) * loss
 
 
 def modular_loss(level: float) -> float:
-    return 0.5 * level * MODULAR_PERIOD
+    return 0.5 * float(MODULAR_PERIOD) * level
 
 
 def every_architecture() -> dict[str, Sized]:
     """One problem each, with a width; None where the problem has its own."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 8))
+    x, y = teacher_data()
     return {
         "Dense square": (modular("Dense"), MODULAR_WIDTH),
-        "Dense relu": (agf.Dense(*teacher_data(), activation="relu"), 8),
-        "Dense tanh": (agf.Dense(*teacher_data(), activation="tanh"), 8),
+        "Dense relu": (agf.Dense(x, y, activation="relu"), 8),
+        "Dense tanh": (agf.Dense(x, y, activation="tanh"), 8),
         "Linear": (agf.Linear(X, X @ rng.standard_normal((8, 4))), 8),
         "Diagonal": (agf.Diagonal(X, X @ rng.standard_normal(8)), None),
         "Attention": (agf.Attention(np.diag([2.0, 1.0, 0.5])), 6),

@@ -26,13 +26,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Peer:
-    """Another's figure for the same work. `value` is None where `note` says what is missing; a quoted figure was
-    published, not measured here, and decides nothing."""
+    """Another's figure for the same work; None where it is not installed. A quoted figure was published, not measured
+    here, and decides nothing."""
 
     name: str
     value: float | None
     quoted: bool = False
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,4 +154,5 @@ def _row(record: dict[str, Any]) -> Row:
 
 
 def _curve(record: dict[str, Any]) -> Curve:
-    return Curve(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    return Curve(**given)

@@ -45,7 +45,7 @@ def _start(problem: Any, width: int | None, scale: dict[str, float]) -> agf.Stat
 
 def _alternate(name: str, problem: Any, width: int | None, scale: dict[str, float]) -> int:
     # The path of a diagonal network takes each active phase to its minimum.
-    options = {} if isinstance(problem, agf.Diagonal) else {"active_time": 100.0}
+    options: dict[str, Any] = {} if isinstance(problem, agf.Diagonal) else {"active_time": 100.0}
     path = agf.alternating_gradient_flow(problem, _start(problem, width, scale), max_jumps=JUMPS, rtol=1e-6, **options)
     assert len(path.jumps) == JUMPS and np.all(np.diff(path.loss) < 0.0), (name, scale, path.status)
     return int(path.stats["evaluations"])

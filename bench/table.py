@@ -57,7 +57,7 @@ def _unit(bar: Bar, row: Row) -> str:
 
 def peer_text(peer: Peer, row: Row) -> str:
     if peer.value is None:
-        return peer.note or "missing"
+        return "missing"
     return number(peer.value, row.unit) + (" (quoted)" if peer.quoted else "")
 
 

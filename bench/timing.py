@@ -84,9 +84,9 @@ def summary(values: Sequence[float]) -> Timing:
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     """theirs / ours of samples taken side by side.
 
-    The k-th smallest and k-th largest of n ratios fail to hold the median when fewer than k of them, or more than n - k,
-    lie below it: by the sign test with probability 2 sum_(j < k) C(n, j) / 2^n, whatever their distribution. k is the
-    largest for which that is at most 5 %, or 1."""
+    The k-th smallest and k-th largest of n ratios fail to hold the median when fewer than k of them, or more than
+    n - k, lie below it: by the sign test with probability 2 sum_(j < k) C(n, j) / 2^n, whatever their distribution. It
+    is taken at most 5 %, with k at least 1."""
     ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
     n = len(ratios)
     k, outside = 1, 2.0 * 0.5**n
