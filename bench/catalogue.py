@@ -33,9 +33,6 @@ CASES = {
     "modular-phase": Case("bench.modular:modular_phase"),
     "flow-dop853": Case("bench.modular:flow_dop853"),
     "scales": Case("bench.scales:scales"),
-    "diagonal": Case("bench.diagonal:diagonal"),
-    "ensembles": Case("bench.ensembles:ensembles", 2, pinned=False),
-    "work-precision": Case("bench.work_precision:work_precision"),
     "reproduce": Case("bench.reproduce:reproduce", 2, pinned=False),
 }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from math import comb
@@ -11,10 +11,14 @@ from math import comb
 import numpy as np
 import pytest
 
+from bench import __main__ as command
 from bench import page, table
+from bench.catalogue import CASES
 from bench.compare import claim
 from bench.limits import gemm_fractions
 from bench.machine import slug
+from bench.passes import design
+from bench.probe import Probe
 from bench.rows import Bar, Curve, Fraction, Outcome, Peer, Row
 from bench.timing import Timing, paired_ratio, summary
 
@@ -161,19 +165,48 @@ def test_page_explains_what_falls_short():
     assert "* leaves: small float32: shortfall" in text.split("## What falls short")[1]
 
 
-def test_one_case_from_the_command_line(tmp_path):
-    """The cheapest; its figures end up in the file."""
+@pytest.mark.parametrize(
+    "found, options, code",
+    [
+        (replace(SLOWER, bars=()), [], 0),
+        (SLOWER, [], 0),
+        (SLOWER, ["--strict"], 1),
+        (None, [], 1),
+    ],
+)
+def test_exit_status(found, options, code, monkeypatch, capsys, tmp_path):
+    """A wrong answer fails, a bar that is missed only where asked; the figures are kept either way."""
+    monkeypatch.setattr(command, "run", lambda name: found and Outcome([found]))
     target = tmp_path / "rows.json"
-    command = [sys.executable, "-W", "error", "-m", "bench", "scales", "--json", str(target)]
-    done = subprocess.run(command, cwd=page.DOCS.parent, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["bench", "leaves", "--json", str(target), *options])
+    assert command.main() == code
     data = json.loads(target.read_text())
-    assert data["failed"] == [] and len(data["rows"]) == 14 and data["machine"]["cpu"]
-    assert "14 of 14 rows with a bar pass" in done.stdout
-
-
-def test_a_case_that_is_not_there():
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "nonesuch"], cwd=page.DOCS.parent, capture_output=True, text=True, timeout=60
+    assert (
+        data["failed"] == ([] if found else ["leaves"]) and len(data["rows"]) == bool(found) and data["machine"]["cpu"]
     )
-    assert done.returncode == 2 and "no case named nonesuch" in done.stderr
+    assert ("the answer was wrong" in capsys.readouterr().out) is (found is None)
+
+
+def test_a_case_that_is_not_there(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench", "nonesuch"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "no case named nonesuch" in capsys.readouterr().err
+
+
+def test_every_case_has_its_function():
+    for case in CASES.values():
+        module, _, function = case.function.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_probe():
+    """A call in a process of its own, on as many cores as threads, and one whose library is not there."""
+    with Probe("bench.passes:ours", 1) as probe:
+        probe.prepare(shape=(20, 30))
+        (gradient,) = probe.answer()
+        X, y = design((20, 30))
+        np.testing.assert_allclose(gradient, np.repeat(X.T @ y[:, None] / 20, 2, axis=1), rtol=1e-12)
+        assert 0.0 < probe(10) < 1.0
+    with Probe("bench.nonesuch:ours", 1) as probe, pytest.raises(RuntimeError, match="nonesuch"):
+        probe.prepare()
