@@ -37,7 +37,7 @@ def roofline(rows: Sequence[Row], path: Path) -> None:
                 ax.plot(intensity, np.minimum(triad * intensity, peaks[dtype]), line, color=GREY, lw=1.2)
                 ax.text(9e3, 1.06 * peaks[dtype], f"GEMM {dtype}: {peaks[dtype]:.0f} GFLOP/s", ha="right", va="bottom")
         if triad:
-            ax.text(0.105, 0.135 * triad, f"triad: {triad:.0f} GB/s", va="bottom")
+            ax.text(1.0, 0.8 * triad, f"triad: {triad:.0f} GB/s", va="top")
         for row in points:
             assert row.flops and row.bytes and row.ours
             dtype = next(name for name in _DTYPES if name in row.case)

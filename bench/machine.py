@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import platform
 import re
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import agf_fast as agf
 
-from .threads import cores
+from .threads import cores, dropped, environment
 
 PACKAGES = ("numpy", "scipy", "torch", "jax", "jaxlib", "scikit-learn")
-# What a user may have set that changes a BLAS or the choice of instructions.
-SETTINGS = ("AGF_ISA", "OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "XLA_FLAGS", "ONEDNN_MAX_CPU_ISA")
+SETTINGS = ("AGF_ISA", "AGF_THREADS")
+ROOT = Path(__file__).resolve().parents[1]
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def machine() -> dict[str, Any]:
-    """CPU, caches, cores, versions, and the BLAS of each library with the kernels it took."""
+    """CPU, caches, cores, versions, and the BLAS of each library with the kernels it takes in a case's environment."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.machine"],
+        cwd=ROOT,
+        env=environment(1),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return {**json.loads(done.stdout), "dropped": dropped()}
+
+
+def _facts() -> dict[str, Any]:
     info = agf.info()
     versions = {}
     for name in PACKAGES:
@@ -89,3 +104,7 @@ def slug(name: str, count: int) -> str:
     plain = re.sub(r"\(.*?\)|@.*|\bCPU\b|\bProcessor\b|\d+-Core", " ", name)
     words = re.findall(r"[a-z0-9.]+", plain.lower())
     return "-".join([*words, f"{count}core{'s' * (count > 1)}"])
+
+
+if __name__ == "__main__":
+    print(json.dumps(_facts()))

@@ -82,8 +82,9 @@ def _facts(machine: dict[str, Any]) -> str:
     ]
     if machine["blas"]:
         lines.append("; ".join(f"{name}'s BLAS: {version}" for name, version in machine["blas"].items()))
-    if machine["settings"]:
-        lines.append("Settings: " + ", ".join(f"{name}={value}" for name, value in machine["settings"].items()))
+    for key, text in (("settings", "Set"), ("dropped", "Set there, and dropped for the measurements")):
+        if machine[key]:
+            lines.append(f"{text}: " + ", ".join(f"{name}={value}" for name, value in machine[key].items()))
     return "\n".join(f"* {line}" for line in lines)
 
 

@@ -96,7 +96,7 @@ def _ours(row: Row) -> str:
 def _fractions(row: Row, limits: Sequence[str]) -> str:
     """The fraction that is judged, with the limit's name where a subject has more than one."""
     names = len(limits) > 1
-    return ", ".join(f"{fraction.value:.0%}" + (f" {fraction.of}" if names else "") for fraction in row.fractions)
+    return ", ".join(f"{fraction.value:.0%}" + (f" of {fraction.of}" if names else "") for fraction in row.fractions)
 
 
 def subjects(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -1,15 +1,24 @@
-"""A process that has so many threads, whoever asks: the variables every BLAS reads, and the cores it may use."""
+"""The environment and the cores of a process that is measured."""
 
 from __future__ import annotations
 
 import os
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# Settings that choose another's kernels: OPENBLAS_CORETYPE=Haswell halves NumPy's GEMM on an AVX-512 machine. Everybody is
+# measured as it comes, so they are dropped.
+DROPPED = ("OPENBLAS_", "MKL_", "ONEDNN_", "DNNL_", "XLA_")
 
 
 def environment(threads: int) -> dict[str, str]:
-    """That of a process of so many threads."""
-    return {**os.environ, **{key: str(threads) for key in VARIABLES}}
+    """That of a process in which every library has so many threads and chooses its kernels itself."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(DROPPED)}
+    return {**kept, **{key: str(threads) for key in VARIABLES}}
+
+
+def dropped() -> dict[str, str]:
+    """What `environment` leaves out of the present one."""
+    return {key: value for key, value in sorted(os.environ.items()) if key.startswith(DROPPED) and key not in VARIABLES}
 
 
 def pin(threads: int) -> None:

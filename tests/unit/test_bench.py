@@ -159,6 +159,7 @@ def test_page_explains_what_falls_short():
         "versions": {},
         "blas": {},
         "settings": {},
+        "dropped": {"OPENBLAS_CORETYPE": "Haswell"},
     }
     text = page.page(facts, [SLOWER], {"leaves": "roofline.png"})
     assert "0 of 1 rows with a bar pass" in text and "![Utility and gradient](roofline.png)" in text
