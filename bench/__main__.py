@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import CASES, run
-from .machine import machine, slug
+from .machine import machine, results_file
 from .rows import Outcome
 from .table import table, totals
-
-RESULTS = Path(__file__).with_name("results")
 
 
 def main() -> int:
@@ -32,7 +30,9 @@ def main() -> int:
     if options.cases[:1] == ["page"]:
         from .page import draw
 
-        return draw(*map(Path, options.cases[1:2]))
+        if len(options.cases) > 2:
+            parser.error(f"page takes one file, got {' '.join(options.cases[1:])}")
+        return draw(*map(Path, options.cases[1:]))
     unknown = [name for name in options.cases if name not in CASES]
     if unknown:
         parser.error(f"no case named {', '.join(unknown)}; there are {', '.join(CASES)}")
@@ -40,11 +40,9 @@ def main() -> int:
     print(table(outcome.rows), totals(outcome.rows), sep="\n\n")
     for name in failed:
         print(f"{name}: the answer was wrong or the case broke down; see above")
-    facts = machine()
-    target = RESULTS / f"{slug(facts['cpu'], facts['cores'])}.json"
-    for path in filter(None, (options.json, target if options.save else None)):
+    for path in filter(None, (options.json, results_file() if options.save else None)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_text({"machine": facts, "failed": failed, **outcome.data()}))
+        path.write_text(_text({"machine": machine(), "failed": failed, **outcome.data()}))
     return 1 if failed or (options.strict and any(row.missed for row in outcome.rows)) else 0
 
 

@@ -6,6 +6,7 @@ which core) differs here too. Ratios are those of one round's pair; what is clai
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,9 @@ def main() -> int:
     unknown = [name for name in options.calls if name not in available]
     if unknown:
         parser.error(f"no call named {', '.join(unknown)}; there are {', '.join(available)}")
+    absent = [python for python in (options.a, options.b) if shutil.which(python) is None]
+    if absent:
+        parser.error(f"no interpreter at {', '.join(absent)}, expected such as .venv/bin/python of an environment")
     if options.rounds < 1 or options.threads < 1:
         parser.error(f"rounds and threads are {options.rounds} and {options.threads}, expected at least 1 of each")
     names = options.calls or list(available)

@@ -1,7 +1,7 @@
 """The limits that fractions are taken of, measured in the same run: GEMM and memory.
 
 There are two GEMM rates: the fastest there is, of NumPy, torch and JAX as they come, against which bars are judged; and
-that of OpenBLAS's AVX2 kernels, which is what NumPy gives on the AVX-512 machines whose model it does not know, or where
+that of OpenBLAS's AVX2 kernels, which is what NumPy gives on AVX-512 machines whose model it does not know, or where
 OPENBLAS_CORETYPE=Haswell is set: half the rate. Fractions of that one are given for comparison with others' figures."""
 
 from __future__ import annotations

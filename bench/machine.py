@@ -20,6 +20,7 @@ from .threads import cores, dropped, environment
 PACKAGES = ("numpy", "scipy", "torch", "jax", "jaxlib", "scikit-learn")
 SETTINGS = ("AGF_ISA", "AGF_THREADS")
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_name("results")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -99,8 +100,13 @@ def blas() -> dict[str, str]:
     return found
 
 
+def results_file() -> Path:
+    """Where this machine's figures are kept."""
+    return RESULTS / f"{slug(cpu(), cores())}.json"
+
+
 def slug(name: str, count: int) -> str:
-    """File name of a machine's figures: amd-epyc-2cores for "AMD EPYC (family 26, model 2)"."""
+    """A machine's name: amd-epyc-2cores for "AMD EPYC (family 26, model 2)"."""
     plain = re.sub(r"\(.*?\)|@.*|\bCPU\b|\bProcessor\b|\d+-Core", " ", name)
     words = re.findall(r"[a-z0-9.]+", plain.lower())
     return "-".join([*words, f"{count}core{'s' * (count > 1)}"])

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .figures import roofline, work_precision
-from .machine import cpu, slug
+from .machine import RESULTS, results_file
 from .rows import Outcome, Row
 from .table import bar_text, cells, subjects, verdict
-from .threads import cores
 
-RESULTS = Path(__file__).with_name("results")
 TEXT = Path(__file__).with_name("page.toml")
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 ROOFLINE, WORK_PRECISION = "roofline.png", "work-precision.png"
@@ -40,7 +38,7 @@ def draw(source: Path | None = None) -> int:
 
 
 def _default() -> Path:
-    own = RESULTS / f"{slug(cpu(), cores())}.json"
+    own = results_file()
     files = sorted(RESULTS.glob("*.json"))
     if own in files:
         return own

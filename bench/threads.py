@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-# Settings that choose another's kernels: OPENBLAS_CORETYPE=Haswell halves NumPy's GEMM on an AVX-512 machine. Everybody is
-# measured as it comes, so they are dropped.
+# Settings that choose a library's kernels: OPENBLAS_CORETYPE=Haswell halves the GEMM of an AVX-512 machine. Everybody
+# is measured as it comes, so they are dropped.
 DROPPED = ("OPENBLAS_", "MKL_", "ONEDNN_", "DNNL_", "XLA_")
 
 
