@@ -1,17 +1,29 @@
-"""Utility and gradient of two-layer ReLU networks as their users would write them; a peer that is not installed is
-left out."""
+"""Utility and gradient of two-layer ReLU networks as their users would write them: factories for `bench.probe`."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .problems import leaf_data
 
-def numpy_peer(X: Any, theta: Any, residual: Any) -> Callable[[], tuple[Any, Any]]:
+Call = Callable[[], tuple[Any, Any]]
+
+# Shown in this order; a peer that is not installed is named as missing.
+PEERS = {
+    "NumPy": "bench.peers:numpy_peer",
+    "torch": "bench.peers:torch_peer",
+    "torch.compile": "bench.peers:compiled_torch_peer",
+    "JAX jit": "bench.peers:jax_peer",
+}
+
+
+def numpy_peer(threads: int, size: list[int], dtype: str) -> Call:
     """U = E[sigma(z) g], grad_w U = E[sigma'(z) g x], grad_a U = E[sigma(z) r] with two temporaries of n x H."""
+    X, theta, residual = leaf_data(size, dtype)
     n, d = X.shape
     w, a = theta[:, :d], theta[:, d:]
     scale = X.dtype.type(1 / n)
@@ -31,12 +43,12 @@ def numpy_peer(X: Any, theta: Any, residual: Any) -> Callable[[], tuple[Any, Any
     return call
 
 
-def torch_peer(X: Any, theta: Any, residual: Any) -> Callable[[], tuple[Any, Any]]:
+def torch_peer(threads: int, size: list[int], dtype: str) -> Call:
     """The same by hand in torch."""
-    import torch
-
-    x, p, r = (torch.from_numpy(array) for array in (X, theta, residual))
-    n, d = X.shape
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(threads)
+    x, p, r = map(torch.from_numpy, leaf_data(size, dtype))
+    n, d = x.shape
     w, a = p[:, :d], p[:, d:]
 
     def call() -> tuple[Any, Any]:
@@ -52,33 +64,46 @@ def torch_peer(X: Any, theta: Any, residual: Any) -> Callable[[], tuple[Any, Any
     return call
 
 
-def jax_peer(X: Any, theta: Any, residual: Any) -> Callable[[], tuple[Any, Any]]:
-    """value_and_grad of the utilities' sum, compiled."""
-    import jax
-    import jax.numpy as jnp
+def compiled_torch_peer(threads: int, size: list[int], dtype: str) -> Call:
+    """The formulas compiled for the shapes at hand; gate, products and sums fuse."""
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(threads)
+    torch._dynamo.reset()
+    x, p, r = map(torch.from_numpy, leaf_data(size, dtype))
+    n, d = x.shape
 
+    def leaf(x: Any, p: Any, r: Any) -> tuple[Any, Any]:
+        z = x @ p[:, :d].T
+        g = torch.where(z > 0, r @ p[:, d:].T, 0.0)
+        s = torch.relu(z)
+        return (s * g).sum(0) / n, torch.cat([g.T @ x, s.T @ r], dim=1) / n
+
+    compiled = torch.compile(leaf, dynamic=False)
+
+    def call() -> tuple[Any, Any]:
+        with torch.no_grad():
+            utility, gradient = compiled(x, p, r)
+            return utility.numpy(), gradient.numpy()
+
+    return call
+
+
+def jax_peer(threads: int, size: list[int], dtype: str) -> Call:
+    """The gradient of the utilities' sum, compiled."""
+    jax, jnp = importlib.import_module("jax"), importlib.import_module("jax.numpy")
     jax.config.update("jax_enable_x64", True)
-    d = X.shape[1]
-    x, p, r = (jnp.asarray(array) for array in (X, theta, residual))
+    x, p, r = map(jnp.asarray, leaf_data(size, dtype))
+    d = x.shape[1]
 
-    def total(p: Any) -> Any:
+    # The data are arguments: as constants they would be folded into the program.
+    def total(p: Any, x: Any, r: Any) -> Any:
         utility = jnp.mean(jax.nn.relu(x @ p[:, :d].T) * (r @ p[:, d:].T), axis=0)
         return utility.sum(), utility
 
     compiled = jax.jit(jax.grad(total, has_aux=True))
 
     def call() -> tuple[Any, Any]:
-        gradient, utility = compiled(p)
+        gradient, utility = compiled(p, x, r)
         return np.asarray(utility), np.asarray(gradient)
 
     return call
-
-
-def installed() -> dict[str, Callable[..., Callable[[], tuple[Any, Any]]]]:
-    """NumPy always; torch and JAX where they can be imported."""
-    peers: dict[str, Callable[..., Callable[[], tuple[Any, Any]]]] = {"NumPy": numpy_peer}
-    if importlib.util.find_spec("torch"):
-        peers["torch"] = torch_peer
-    if importlib.util.find_spec("jax"):
-        peers["JAX"] = jax_peer
-    return peers

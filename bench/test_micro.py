@@ -9,7 +9,7 @@ import pytest
 import agf_fast as agf
 from agf_fast import _core
 from support.activations import ACTIVATIONS
-from support.problems import modular_data
+from support.problems import modular_data, modular_template
 from support.scales import assert_within, scales
 
 
@@ -58,6 +58,44 @@ def test_dense_hessian(benchmark):
     theta = np.random.default_rng(0).standard_normal((4, 60)) / 8
     hessian = benchmark(kernel.hessian, theta)
     np.testing.assert_allclose(hessian, hessian.T, rtol=1e-12, atol=1e-12 * np.abs(hessian).max())
+
+
+@pytest.fixture(params=["modular", "attention"])
+def compressed(request):
+    """A problem whose kernel works on moments or Fourier modes, and parameters."""
+    if request.param == "modular":
+        problem = agf.ModularAddition(modular_template())
+    else:
+        problem = agf.Attention(np.diag([2.0, 1.0, 0.5, 0.25]))
+    return problem, np.random.default_rng(0).standard_normal((18, problem.n_params)) / 8
+
+
+def test_compressed_gradient(benchmark, compressed):
+    """By finite differences of the loss along the gradient: -dL/dt = |grad U|^2."""
+    problem, theta = compressed
+    gradient = benchmark(problem._kernel().utility_gradient, theta)
+    step = 1e-4 / np.abs(gradient).max()
+    slope = (problem.loss(theta + step * gradient) - problem.loss(theta - step * gradient)) / (2 * step)
+    # The difference is off by the step squared and by rounding over the step.
+    np.testing.assert_allclose(-slope, (gradient**2).sum(), rtol=1e-6)
+
+
+def test_compressed_hessian(benchmark, compressed):
+    problem, theta = compressed
+    hessian = benchmark(problem._kernel().hessian, theta[:2])
+    np.testing.assert_allclose(hessian, hessian.T, rtol=1e-12, atol=1e-12 * np.abs(hessian).max())
+
+
+@pytest.mark.parametrize("shape", [(200, 1000), (500, 5000)])
+def test_pass_over_diagonal_design(benchmark, shape):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal(shape), rng.standard_normal((shape[0], 1))
+    kernel = agf.Diagonal(X, y)._kernel()
+    gradient = benchmark(kernel.utility_gradient, np.ones((shape[1], 2)), y)
+    expected = np.repeat(X.T @ y / shape[0], 2, axis=1)
+    # Sums of n terms of random sign.
+    bound = 4 * np.sqrt(shape[0]) * np.finfo(np.float64).eps * np.abs(expected).max()
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=bound)
 
 
 def test_small_call(benchmark):

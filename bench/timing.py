@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from statistics import median
+from typing import TypeVar
 
 REPEATS = 7
 # One sample repeats a short call until it is long beside the clock and the scheduler.
 SAMPLE_SECONDS = 0.02
+
+# Seconds per call, over so many calls.
+Sampler = Callable[[int], float]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -20,27 +26,71 @@ class Timing:
     spread: float
 
 
-def interleave(calls: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, Timing]:
-    """Times every call `repeats` times in turn, each warm."""
-    counts = {}
-    for name, call in calls.items():
-        call()
-        counts[name] = max(1, round(SAMPLE_SECONDS / max(_seconds(call, 1), 1e-9)))
-    samples: dict[str, list[float]] = {name: [] for name in calls}
+@dataclass(frozen=True)
+class Ratio:
+    """Median of paired ratios, between two of them that hold the true median with probability `confidence`."""
+
+    median: float
+    low: float
+    high: float
+    confidence: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the two are told apart."""
+        return self.low > 1.0 or self.high < 1.0
+
+
+def local(call: Callable[[], object]) -> Sampler:
+    """Samples a call of this process."""
+
+    def sample(count: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(count):
+            call()
+        return (time.perf_counter() - begun) / count
+
+    return sample
+
+
+def interleave(samplers: Mapping[Key, Sampler], repeats: int = REPEATS) -> dict[Key, Timing]:
+    """Samples each `repeats` times in turn, warm."""
+    return {name: summary(values) for name, values in samples(samplers, repeats).items()}
+
+
+def samples(samplers: Mapping[Key, Sampler], repeats: int) -> dict[Key, list[float]]:
+    """What `interleave` sums up."""
+    counts = {name: calls_per_sample(sampler) for name, sampler in samplers.items()}
+    taken: dict[Key, list[float]] = {name: [] for name in samplers}
     for _ in range(repeats):
-        for name, call in calls.items():
-            samples[name].append(_seconds(call, counts[name]))
-    return {name: Timing(median(values), _half_width(values)) for name, values in samples.items()}
+        for name, sampler in samplers.items():
+            taken[name].append(sampler(counts[name]))
+    return taken
 
 
-def _seconds(call: Callable[[], object], count: int) -> float:
-    begun = time.perf_counter()
-    for _ in range(count):
-        call()
-    return (time.perf_counter() - begun) / count
+def calls_per_sample(sampler: Sampler) -> int:
+    """How many calls make a sample; the first of all is not looked at, since it pays for what comes once."""
+    if sampler(1) > SAMPLE_SECONDS:
+        return 1
+    return max(1, round(SAMPLE_SECONDS / max(sampler(1), 1e-9)))
 
 
-def _half_width(values: list[float]) -> float:
+def summary(values: Sequence[float]) -> Timing:
     ordered = sorted(values)
     quarter = len(ordered) // 4
-    return 0.5 * (ordered[-1 - quarter] - ordered[quarter])
+    return Timing(median(ordered), 0.5 * (ordered[-1 - quarter] - ordered[quarter]))
+
+
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """theirs / ours of samples taken side by side.
+
+    The k-th smallest and k-th largest of n ratios fail to hold the median when fewer than k of them, or more than
+    n - k, lie below it: by the sign test with probability 2 sum_(j < k) C(n, j) / 2^n, whatever their distribution. It
+    is taken at most 5 %, with k at least 1."""
+    ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
+    n = len(ratios)
+    k, outside = 1, 2.0 * 0.5**n
+    while 2 * (k + 1) <= n and outside + 2.0 * comb(n, k) * 0.5**n <= 0.05:
+        outside += 2.0 * comb(n, k) * 0.5**n
+        k += 1
+    return Ratio(median(ratios), ratios[k - 1], ratios[n - k], 1.0 - min(1.0, outside))
