@@ -133,11 +133,13 @@ py::dict to_dict(const Point& point, const State* saved) {
 py::dict to_dict(const Trajectory& path) {
   py::dict out, stats;
   py::list jumps, states;
-  for (const auto& jump : path.jumps) jumps.append(to_dict(jump));
   for (const auto& state : path.states) states.append(to_dict(state));
-  if (path.states.empty())
-    for (const auto& jump : path.jumps)
-      if (jump.state.count) states.append(to_dict(jump.state));
+  for (const auto& jump : path.jumps) {
+    const py::dict record = to_dict(jump);
+    // One object in both places: trajectories are kept by the thousand.
+    if (path.states.empty() && jump.state.count) states.append(record["state"]);
+    jumps.append(record);
+  }
   std::vector<double> time, scaled, loss, elapsed;
   for (const auto& point : path.points) {
     time.push_back(point.time);
