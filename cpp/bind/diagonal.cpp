@@ -212,8 +212,7 @@ py::list run_path(const Kernels& kernels, const std::optional<std::vector<py::di
 
 py::list run_flow(const Kernels& kernels, const std::vector<py::dict>& starts, const std::vector<double>& t_end,
                   const std::string& clock, const py::object& save_at, const std::vector<double>& loss_tol, double rtol,
-                  double max_seconds,
-                  const py::object& observer, const py::object& finished, bool adaptive_rate) {
+                  double max_seconds, const py::object& observer, const py::object& finished, bool adaptive_rate) {
   const std::vector<State> states = starts_of(kernels, starts);
   check_length(t_end, "t_end", starts.size());
   check_length(loss_tol, "loss_tol", starts.size());

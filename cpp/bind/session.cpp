@@ -47,9 +47,7 @@ py::object raised(const std::exception_ptr& error) {
 
 std::function<bool(const Jump&)> Session::jump_observer(std::size_t member) {
   if (observer_.is_none()) return {};
-  return [this, member](const Jump& jump) {
-    return observe(member, [&jump]() { return bind::to_dict(jump); });
-  };
+  return [this, member](const Jump& jump) { return observe(member, [&jump]() { return bind::to_dict(jump); }); };
 }
 
 std::function<bool(const Point&, const State*)> Session::point_observer(std::size_t member) {
@@ -69,9 +67,7 @@ py::list Session::run(std::size_t count, double flops, const Engine& engine) {
   if (error_ && !error_->matches(PyExc_KeyboardInterrupt)) throw std::move(*error_);
   py::list results(count);
   for (std::size_t i = 0; i < count; ++i) {
-    results[i] = to_dict(outcomes[i]);
-    // Thousands of trajectories are not held twice.
-    outcomes[i] = {};
+    results[i] = to_dict(std::move(outcomes[i]));
   }
   return results;
 }
@@ -104,7 +100,8 @@ void Session::work(std::vector<Outcome>& outcomes, double flops, const Engine& e
     // Outside the pool, which the kernels then have for themselves.
     lane(0);
   } else {
-    cpu::pool::parallel(lanes, lane);
+    // A verb called from a callback is not the run that calls back.
+    undisturbed([&]() { cpu::pool::parallel(lanes, lane); });
   }
 }
 
@@ -174,8 +171,8 @@ void Session::keep(py::error_already_set&& error) {
   stop(Status::interrupted);
 }
 
-py::dict Session::to_dict(const Outcome& outcome) {
-  if (outcome.begun) return bind::to_dict(outcome.path);
+py::dict Session::to_dict(Outcome outcome) {
+  if (outcome.begun) return bind::to_dict(std::move(outcome.path));
   py::dict out;
   out["status"] = outcome.error ? "failed" : name(outcome.status);
   if (outcome.error) out["error"] = raised(outcome.error);

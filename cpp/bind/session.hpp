@@ -57,7 +57,7 @@ class Session {
   bool stopped();
   void stop(Status reason);
   void keep(pybind11::error_already_set&& error);
-  static pybind11::dict to_dict(const Outcome& outcome);
+  static pybind11::dict to_dict(Outcome outcome);
 
   const double max_seconds_;
   const pybind11::object& observer_;

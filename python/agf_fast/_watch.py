@@ -38,7 +38,7 @@ class Watch:
     def _observe(self, member: int, record: Mapping[str, Any]) -> int:
         # An exception must not cut through an engine: it stops all, and is raised again with what there is so far.
         if self.error is not None:
-            return STOP_ALL
+            return GO_ON  # the engine stops by itself
         try:
             point = self.build(record, member if self.ensemble else None)
             if self.bar is not None and not self.ensemble:
