@@ -1,9 +1,10 @@
 #include "bind/diagonal.hpp"
 
-#include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -96,12 +97,12 @@ class Diagonal final : public DiagonalKernel {
 
   Array predict(const py::object& theta, const py::object& x) const {
     const Rows at = rows(theta, "theta");
-    const py::array held = as_array(x, "X_new");
+    const py::array given = as_array(x, "X_new");
     const T* data =
-        matrix<T>(held, "X_new", -1, inputs(), "(k, " + std::to_string(inputs()) + "): one row of inputs per sample");
-    Array f({held.shape(0), py::ssize_t{1}});
+        matrix<T>(given, "X_new", -1, inputs(), "(k, " + std::to_string(inputs()) + "): one row of inputs per sample");
+    Array f({given.shape(0), py::ssize_t{1}});
     T* to = f.mutable_data();
-    const auto k = static_cast<std::size_t>(held.shape(0));
+    const auto k = static_cast<std::size_t>(given.shape(0));
     // Released: see loss.
     const Unlocked unlocked;
     leaves_.predict(at.data, data, k, to);
@@ -169,6 +170,8 @@ py::object diagonal(const py::object& columns_object, const py::object& y_object
   throw py::type_error("columns: got dtype " + std::string(py::str(columns.dtype())) + ", expected float32 or float64");
 }
 
+using Kernels = std::vector<const DiagonalKernel*>;
+
 State start_of(const DiagonalKernel& kernel, const py::dict& start) {
   State state = state_from(start, kernel.depth());
   if (state.count != kernel.design().columns())
@@ -177,28 +180,51 @@ State start_of(const DiagonalKernel& kernel, const py::dict& start) {
   return state;
 }
 
-py::dict run_path(const DiagonalKernel& kernel, const py::object& start, int max_jumps, double loss_tol,
-                  double activation_window, bool adaptive_rate, double max_seconds, const py::object& observer) {
-  State state;
-  if (!start.is_none()) state = start_of(kernel, py::cast<py::dict>(start));
-  Session session(max_seconds, observer);
-  DiagonalPathOptions options{max_jumps, loss_tol, activation_window, adaptive_rate, kernel.depth(), {}};
-  if (session.has_observer())
-    options.observer = [&](const Jump& jump) { return session.observe([&]() { return to_dict(jump); }); };
-  return run(session, [&]() {
-    return diagonal_path(kernel.design(), kernel.target().data(), session.control, start.is_none() ? nullptr : &state,
-                         options);
+std::vector<State> starts_of(const Kernels& kernels, const std::vector<py::dict>& starts) {
+  check_length(kernels, "kernels", starts.size());
+  std::vector<State> states;
+  for (std::size_t i = 0; i < starts.size(); ++i) states.push_back(start_of(*kernels[i], starts[i]));
+  return states;
+}
+
+// One pass over the inputs.
+double pass_flops(const Kernels& kernels) {
+  double most = 0;
+  for (const DiagonalKernel* kernel : kernels)
+    most = std::max(most, 2.0 * static_cast<double>(kernel->design().rows() * kernel->design().columns()));
+  return most;
+}
+
+py::list run_path(const Kernels& kernels, const std::optional<std::vector<py::dict>>& starts, int max_jumps,
+                  const std::vector<double>& loss_tol, double activation_window, bool adaptive_rate, double max_seconds,
+                  const py::object& observer, const py::object& finished) {
+  std::vector<State> states;
+  if (starts) states = starts_of(kernels, *starts);
+  check_length(loss_tol, "loss_tol", kernels.size());
+  Session session(max_seconds, observer, finished);
+  return session.run(kernels.size(), pass_flops(kernels), [&](std::size_t i, Control& control) {
+    const DiagonalKernel& kernel = *kernels[i];
+    const DiagonalPathOptions options{max_jumps,     loss_tol[i],    activation_window,
+                                      adaptive_rate, kernel.depth(), session.jump_observer(i)};
+    return diagonal_path(kernel.design(), kernel.target().data(), control, starts ? &states[i] : nullptr, options);
   });
 }
 
-py::dict run_flow(const DiagonalKernel& kernel, const py::dict& start, double t_end, const std::string& clock,
-                  const py::object& save_at, double loss_tol, double rtol, double max_seconds,
-                  const py::object& observer, bool adaptive_rate) {
-  const State state = start_of(kernel, start);
-  Session session(max_seconds, observer);
-  const FlowOptions options = flow_options(session, t_end, clock, save_at, loss_tol, rtol, adaptive_rate);
-  return run(session, [&]() {
-    return diagonal_flow(kernel.design(), kernel.target().data(), cpu::backend(), session.control, state, options);
+py::list run_flow(const Kernels& kernels, const std::vector<py::dict>& starts, const std::vector<double>& t_end,
+                  const std::string& clock, const py::object& save_at, const std::vector<double>& loss_tol, double rtol,
+                  double max_seconds, const py::object& observer, const py::object& finished, bool adaptive_rate) {
+  const std::vector<State> states = starts_of(kernels, starts);
+  check_length(t_end, "t_end", starts.size());
+  check_length(loss_tol, "loss_tol", starts.size());
+  Session session(max_seconds, observer, finished);
+  const FlowOptions shared = flow_options(clock, save_at, rtol, adaptive_rate);
+  return session.run(kernels.size(), pass_flops(kernels), [&](std::size_t i, Control& control) {
+    FlowOptions options = shared;
+    options.t_end = t_end[i];
+    options.loss_tol = loss_tol[i];
+    options.observer = session.point_observer(i);
+    const DiagonalKernel& kernel = *kernels[i];
+    return diagonal_flow(kernel.design(), kernel.target().data(), cpu::backend(), control, states[i], options);
   });
 }
 
@@ -210,12 +236,14 @@ void bind_diagonal(py::module_& m) {
   bind_typed<float>(m, "DiagonalF32");
   m.def("diagonal", &diagonal, py::arg("columns"), py::arg("y"), py::arg("depth"),
         "Leaves of a diagonal network on inputs by columns (d, n), which are not copied, and targets (n, 1).");
-  m.def("diagonal_path", &run_path, py::arg("kernel"), py::arg("start"), py::kw_only(), py::arg("max_jumps"),
+  m.def("diagonal_path", &run_path, py::arg("kernels"), py::arg("starts"), py::kw_only(), py::arg("max_jumps"),
         py::arg("loss_tol"), py::arg("activation_window"), py::arg("adaptive_rate"), py::arg("max_seconds"),
-        py::arg("observer"), "Alternating gradient flow from `start`; from None, its limit at small scale.");
-  m.def("diagonal_flow", &run_flow, py::arg("kernel"), py::arg("start"), py::arg("t_end"), py::kw_only(),
+        py::arg("observer"), py::arg("finished"),
+        "Alternating gradient flow from each of `starts`; from None, its limit at small scale.");
+  m.def("diagonal_flow", &run_flow, py::arg("kernels"), py::arg("starts"), py::kw_only(), py::arg("t_end"),
         py::arg("clock"), py::arg("save_at"), py::arg("loss_tol"), py::arg("rtol"), py::arg("max_seconds"),
-        py::arg("observer"), py::arg("adaptive_rate") = false, "The full gradient flow from `start`.");
+        py::arg("observer"), py::arg("finished"), py::arg("adaptive_rate") = false,
+        "The full gradient flow from each of `starts`.");
 }
 
 }  // namespace agf::bind

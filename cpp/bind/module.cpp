@@ -4,7 +4,6 @@
 
 #include "bind/dense.hpp"
 #include "bind/diagonal.hpp"
-#include "bind/directions.hpp"
 #include "bind/engine.hpp"
 #include "bind/kernel.hpp"
 #include "bind/modular.hpp"
@@ -59,7 +58,6 @@ PYBIND11_MODULE(_core, m) {
   agf::bind::bind_modular(m);
   agf::bind::bind_diagonal(m);
   agf::bind::bind_engine(m);
-  agf::bind::bind_directions(m);
   agf::bind::bind_pointwise(m);
   m.def("info", &info);
   m.def("set_threads", &set_threads, py::arg("threads"));

@@ -4,7 +4,9 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace agf::bind {
@@ -13,14 +15,24 @@ namespace py = pybind11;
 
 namespace {
 
-py::array_t<double> array(const std::vector<double>& values, std::vector<py::ssize_t> shape) {
+// Above so many numbers the array takes the vector over: thousands of trajectories are not held twice.
+constexpr std::size_t copied = 64;
+
+py::array_t<double> array(std::vector<double>&& values, std::vector<py::ssize_t> shape) {
+  if (values.size() > copied) {
+    auto held = std::make_unique<std::vector<double>>(std::move(values));
+    const py::capsule owner(held.get(), [](void* vector) { delete static_cast<std::vector<double>*>(vector); });
+    const double* data = held.release()->data();
+    return py::array_t<double>(std::move(shape), data, owner);
+  }
   py::array_t<double> out(std::move(shape));
   if (!values.empty()) std::memcpy(out.mutable_data(), values.data(), values.size() * sizeof(double));
   return out;
 }
 
-py::array_t<double> array(const std::vector<double>& values) {
-  return array(values, {static_cast<py::ssize_t>(values.size())});
+py::array_t<double> array(std::vector<double>&& values) {
+  const auto size = static_cast<py::ssize_t>(values.size());
+  return array(std::move(values), {size});
 }
 
 }  // namespace
@@ -70,13 +82,13 @@ State state_from(const py::dict& start, std::size_t params) {
   return state;
 }
 
-py::dict to_dict(const State& state) {
+py::dict to_dict(State state) {
   py::dict out;
   py::array_t<bool> active(static_cast<py::ssize_t>(state.count));
   for (std::size_t i = 0; i < state.count; ++i) active.mutable_data()[i] = state.active[i] != 0;
-  out["direction"] =
-      array(state.direction, {static_cast<py::ssize_t>(state.count), static_cast<py::ssize_t>(state.params)});
-  out["log_norm"] = array(state.log_norm);
+  out["direction"] = array(std::move(state.direction),
+                           {static_cast<py::ssize_t>(state.count), static_cast<py::ssize_t>(state.params)});
+  out["log_norm"] = array(std::move(state.log_norm));
   out["active"] = active;
   out["time"] = state.time;
   out["scaled_time"] = state.scaled_time;
@@ -85,26 +97,27 @@ py::dict to_dict(const State& state) {
   if (!state.components.empty()) {
     const auto rows = static_cast<py::ssize_t>(state.count);
     const auto size = static_cast<py::ssize_t>(state.components.log.size() / state.count);
-    out["frame"] = array(state.components.frame, {size, size});
-    out["component_log"] = array(state.components.log, {rows, size});
-    out["component_sign"] = array(state.components.sign, {rows, size});
+    out["frame"] = array(std::move(state.components.frame), {size, size});
+    out["component_log"] = array(std::move(state.components.log), {rows, size});
+    out["component_sign"] = array(std::move(state.components.sign), {rows, size});
   }
   if (!state.extra.empty()) {
     py::dict extra;
-    for (const auto& [key, held] : state.extra)
-      extra[key.c_str()] = array(held.values, std::vector<py::ssize_t>(held.shape.begin(), held.shape.end()));
+    for (auto& [key, held] : state.extra)
+      extra[key.c_str()] =
+          array(std::move(held.values), std::vector<py::ssize_t>(held.shape.begin(), held.shape.end()));
     out["extra"] = extra;
   }
   return out;
 }
 
-py::dict to_dict(const Jump& jump) {
+py::dict to_dict(Jump jump) {
   py::dict out;
   out["time"] = jump.time;
   out["scaled_time"] = jump.scaled_time;
   out["neuron"] = jump.neuron;
   out["utility"] = jump.utility;
-  out["direction"] = array(jump.direction);
+  out["direction"] = array(std::move(jump.direction));
   out["alignment"] = jump.alignment;
   out["loss_before"] = jump.loss_before;
   out["loss_after"] = jump.loss_after;
@@ -116,7 +129,7 @@ py::dict to_dict(const Jump& jump) {
   out["relaxation"] = jump.relaxation;
   out["gap"] = jump.gap;
   // Large networks may leave it out.
-  out["state"] = jump.state.count ? py::object(to_dict(jump.state)) : py::object(py::none());
+  out["state"] = jump.state.count ? py::object(to_dict(std::move(jump.state))) : py::object(py::none());
   return out;
 }
 
@@ -130,14 +143,16 @@ py::dict to_dict(const Point& point, const State* saved) {
   return out;
 }
 
-py::dict to_dict(const Trajectory& path) {
+py::dict to_dict(Trajectory path) {
   py::dict out, stats;
   py::list jumps, states;
-  for (const auto& jump : path.jumps) jumps.append(to_dict(jump));
-  for (const auto& state : path.states) states.append(to_dict(state));
-  if (path.states.empty())
-    for (const auto& jump : path.jumps)
-      if (jump.state.count) states.append(to_dict(jump.state));
+  for (auto& state : path.states) states.append(to_dict(std::move(state)));
+  for (auto& jump : path.jumps) {
+    const py::dict record = to_dict(std::move(jump));
+    // One object in both places.
+    if (path.states.empty() && !record["state"].is_none()) states.append(record["state"]);
+    jumps.append(record);
+  }
   std::vector<double> time, scaled, loss, elapsed;
   for (const auto& point : path.points) {
     time.push_back(point.time);
@@ -153,13 +168,13 @@ py::dict to_dict(const Trajectory& path) {
   stats["active_time"] = path.stats.active_time;
   out["jumps"] = jumps;
   out["states"] = states;
-  out["time"] = array(time);
-  out["scaled_time"] = array(scaled);
-  out["loss"] = array(loss);
-  out["elapsed"] = array(elapsed);
-  out["state"] = to_dict(path.state);
-  out["status"] = name(path.status);
+  out["time"] = array(std::move(time));
+  out["scaled_time"] = array(std::move(scaled));
+  out["loss"] = array(std::move(loss));
+  out["elapsed"] = array(std::move(elapsed));
   out["log_eta"] = path.state.log_eta;
+  out["state"] = to_dict(std::move(path.state));
+  out["status"] = name(path.status);
   out["conserved_drift"] = path.conserved_drift;
   out["notes"] = path.notes;
   out["stats"] = stats;

@@ -9,9 +9,9 @@ namespace agf::bind {
 
 State state_from(const pybind11::dict& start, std::size_t params);
 
-pybind11::dict to_dict(const State& state);
-pybind11::dict to_dict(const Jump& jump);
+pybind11::dict to_dict(State state);
+pybind11::dict to_dict(Jump jump);
 pybind11::dict to_dict(const Point& point, const State* saved);
-pybind11::dict to_dict(const Trajectory& path);
+pybind11::dict to_dict(Trajectory path);
 
 }  // namespace agf::bind

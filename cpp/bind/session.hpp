@@ -1,13 +1,15 @@
-// A run on behalf of Python: without the interpreter's lock, with Ctrl-C and the user's callback heard.
+// The runs of one call on behalf of Python: without the interpreter's lock, with Ctrl-C and the user's callbacks heard.
 #pragma once
 
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <exception>
 #include <functional>
 #include <memory>
-#include <string>
-#include <utility>
+#include <thread>
 #include <vector>
 
 #include "agf/flow.hpp"
@@ -17,84 +19,67 @@
 
 namespace agf::bind {
 
-// Ctrl-C and the user's callback need the lock; between looks the run holds none. An exception from the callback is
-// kept, stops the run, and is raised once the run has let go of everything.
+// Members are independent: each has its own clock, ending and errors, and the same bits alone or in company. A single
+// run is a company of one.
+//
+// Ctrl-C and the user's callbacks need the lock; between looks the runs hold none. An exception that Python raises in
+// between is kept, stops all members, and is raised once they have let go of everything.
 class Session {
  public:
-  Session(double max_seconds, const pybind11::object& observer) : observer_(observer) {
-    control.max_seconds = max_seconds;
-    control.interrupted = [this]() {
-      if (!watch_.raised()) return false;
-      const pybind11::gil_scoped_acquire lock;
-      keep(pybind11::error_already_set());
-      return true;
-    };
-  }
+  // observer(member, record), at jumps or saved points, answers 0 to go on, 1 to stop this member, 2 to stop all;
+  // finished(member) hears that one is over. Both are called from whichever thread that member is on. None: nobody
+  // listens.
+  Session(double max_seconds, const pybind11::object& observer, const pybind11::object& finished)
+      : max_seconds_(max_seconds), observer_(observer), finished_(finished) {}
 
-  bool has_observer() const { return !observer_.is_none(); }
+  // What a member's options take: empty where nobody listens.
+  std::function<bool(const Jump&)> jump_observer(std::size_t member);
+  std::function<bool(const Point&, const State*)> point_observer(std::size_t member);
 
-  bool observe(const std::function<pybind11::dict()>& record) {
-    pybind11::gil_scoped_acquire lock;
-    try {
-      return pybind11::cast<bool>(pybind11::bool_(observer_(record())));
-    } catch (pybind11::error_already_set& error) {
-      keep(std::move(error));
-      return true;
-    }
-  }
-
-  // Ctrl-C is an answer ("interrupted"), anything else is raised.
-  void rethrow() {
-    if (!error_) return;
-    if (error_->matches(PyExc_KeyboardInterrupt)) {
-      error_.reset();
-      return;
-    }
-    throw std::move(*error_);
-  }
-  bool interrupted() const { return error_ && error_->matches(PyExc_KeyboardInterrupt); }
-
-  Control control;
+  // One dictionary per member: its trajectory, or where there is none (it failed, or was not begun before the call was
+  // stopped) its status, and the error of a failure. `flops` is the work of one evaluation: fewer members than threads
+  // run one after another where its kernels share the threads instead.
+  using Engine = std::function<Trajectory(std::size_t member, Control& control)>;
+  pybind11::list run(std::size_t count, double flops, const Engine& engine);
 
  private:
-  void keep(pybind11::error_already_set&& error) {
-    error_ = std::make_unique<pybind11::error_already_set>(std::move(error));
-  }
+  struct Outcome {
+    Trajectory path;
+    bool begun = false;
+    Status status = Status::interrupted;  // of a member that was not begun
+    std::exception_ptr error;
+  };
 
+  void work(std::vector<Outcome>& outcomes, double flops, const Engine& engine);
+  Outcome one(std::size_t member, bool alone, const Engine& engine);
+  bool observe(std::size_t member, const std::function<pybind11::dict()>& record);
+  void finished(std::size_t member);
+  bool stopped();
+  void stop(Status reason);
+  void keep(pybind11::error_already_set&& error);
+  static pybind11::dict to_dict(Outcome outcome);
+
+  const double max_seconds_;
   const pybind11::object& observer_;
-  std::unique_ptr<pybind11::error_already_set> error_;
+  const pybind11::object& finished_;
+  const std::thread::id caller_ = std::this_thread::get_id();  // the only one to hear signals
+  const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  std::unique_ptr<pybind11::error_already_set> error_;  // touched with the lock held
   SignalWatch watch_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<Status> reason_{Status::interrupted};
 };
 
-// The options of a gradient flow as Python gives them. The session must outlive them.
-inline FlowOptions flow_options(Session& session, double t_end, const std::string& clock,
-                                const pybind11::object& save_at, double loss_tol, double rtol, bool adaptive_rate) {
-  FlowOptions options;
-  options.t_end = t_end;
-  options.scaled_clock = clock == "scaled";
-  options.save_all = save_at.is_none();
-  if (!save_at.is_none()) options.save_at = save_at.cast<std::vector<double>>();
-  options.loss_tol = loss_tol;
-  options.adaptive_rate = adaptive_rate;
-  options.rtol = rtol;
-  if (session.has_observer())
-    options.observer = [&session](const Point& point, const State* saved) {
-      return session.observe([&]() { return to_dict(point, saved); });
-    };
-  return options;
-}
+// The options of gradient flows as Python gives them, but for t_end, loss_tol and the observer, which are
+// each member's own.
+FlowOptions flow_options(const std::string& clock, const pybind11::object& save_at, double rtol, bool adaptive_rate);
 
-template <typename Body>
-pybind11::dict run(Session& session, Body&& body) {
-  Trajectory path;
-  {
-    // A run takes seconds to hours and touches no Python object outside Session.
-    pybind11::gil_scoped_release unlock;
-    path = body();
-  }
-  if (session.interrupted()) path.status = Status::interrupted;
-  session.rethrow();
-  return to_dict(path);
+// One for each member.
+template <typename T>
+void check_length(const std::vector<T>& given, const char* name, std::size_t count) {
+  if (given.size() != count)
+    throw pybind11::value_error(std::string(name) + ": got " + std::to_string(given.size()) + ", expected one for " +
+                                "each of the " + std::to_string(count) + " starts");
 }
 
 }  // namespace agf::bind

@@ -52,8 +52,16 @@ double sum_squares(size_t n, const T* a) {
 
 template <typename T>
 constexpr cpu::Loops<T> table() {
-  return {value<T>, pair<T>, curve<T>, jets<T>, multiply<T>, sum_squares<T>,
-          outer<T, Order::inner>, outer<T, Order::outer>, dots<T>, transpose<T>};
+  return {value<T>,
+          pair<T>,
+          curve<T>,
+          jets<T>,
+          multiply<T>,
+          sum_squares<T>,
+          outer<T, Order::inner>,
+          outer<T, Order::outer>,
+          dots<T>,
+          transpose<T>};
 }
 
 #define AGF_STRING_(x) #x

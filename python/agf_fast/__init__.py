@@ -1,7 +1,8 @@
 """Alternating gradient flows: how two-layer networks learn features one after another from small initial weights.
 
 ``Dense`` binds a network to data; ``alternating_gradient_flow``, ``gradient_flow`` and ``gradient_descent`` run it;
-``Trajectory`` is what they return. Loss and flow are L = 1/2 E|y - f|^2 and dtheta/dt = -dL/dtheta everywhere.
+``Trajectory`` is what they return, ``Ensemble`` for many runs in one call. Loss and flow are L = 1/2 E|y - f|^2 and
+dtheta/dt = -dL/dtheta everywhere.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from ._attention import Attention
 from ._backend import info, set_threads, version
 from ._compare import Comparison, Match, compare
 from ._dense import Dense
+from ._descent import gradient_descent
 from ._diagnostics import Diagnosis, KernelMovement, diagnose, kernel_movement
 from ._diagonal import Diagonal
+from ._ensemble import Ensemble
+from ._files import load
 from ._linear import Linear
 from ._maxima import UtilityMaxima, utility_maxima
 from ._modular import ModularAddition
@@ -21,8 +25,8 @@ from ._state import State
 from ._status import Status
 from ._sweep import Sweep, SweepTask, sweep
 from ._theory import Theory
-from ._trajectory import Jump, Record, Trajectory, load
-from ._verbs import alternating_gradient_flow, gradient_descent, gradient_flow
+from ._trajectory import Jump, Record, Trajectory
+from ._verbs import alternating_gradient_flow, gradient_flow
 
 __version__ = version()
 
@@ -32,6 +36,7 @@ __all__ = [
     "Dense",
     "Diagnosis",
     "Diagonal",
+    "Ensemble",
     "Jump",
     "KernelMovement",
     "Linear",

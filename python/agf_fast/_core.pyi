@@ -120,81 +120,87 @@ class DiagonalF32(DiagonalKernel):
 
 def diagonal(columns: NDArray[Any], y: NDArray[Any], depth: int) -> DiagonalF64 | DiagonalF32: ...
 def diagonal_path(
-    kernel: DiagonalKernel,
-    start: dict[str, Any] | None,
+    kernels: Sequence[DiagonalKernel],
+    starts: Sequence[dict[str, Any]] | None,
     *,
     max_jumps: int,
-    loss_tol: float,
+    loss_tol: Sequence[float],
     activation_window: float,
     adaptive_rate: bool,
     max_seconds: float,
-    observer: Callable[[dict[str, Any]], bool] | None,
-) -> dict[str, Any]: ...
+    observer: Callable[[int, dict[str, Any]], int] | None,
+    finished: Callable[[int], None] | None,
+) -> list[dict[str, Any]]: ...
 def diagonal_flow(
-    kernel: DiagonalKernel,
-    start: dict[str, Any],
-    t_end: float,
+    kernels: Sequence[DiagonalKernel],
+    starts: Sequence[dict[str, Any]],
     *,
+    t_end: Sequence[float],
     clock: str,
     save_at: Sequence[float] | NDArray[np.float64] | None,
-    loss_tol: float,
+    loss_tol: Sequence[float],
     rtol: float,
     max_seconds: float,
-    observer: Callable[[dict[str, Any]], bool] | None,
+    observer: Callable[[int, dict[str, Any]], int] | None,
+    finished: Callable[[int], None] | None,
     adaptive_rate: bool = False,
-) -> dict[str, Any]: ...
+) -> list[dict[str, Any]]: ...
 def alternating_gradient_flow(
-    kernel: Kernel,
-    start: dict[str, Any],
+    kernels: Sequence[Kernel],
+    starts: Sequence[dict[str, Any]],
     *,
     max_jumps: int,
-    loss_tol: float,
+    loss_tol: Sequence[float],
     activation_window: float,
     adaptive_rate: bool,
     active_time: float,
     rtol: float,
     max_seconds: float,
-    observer: Callable[[dict[str, Any]], bool] | None,
-) -> dict[str, Any]: ...
+    observer: Callable[[int, dict[str, Any]], int] | None,
+    finished: Callable[[int], None] | None,
+) -> list[dict[str, Any]]: ...
 def gradient_flow(
-    kernel: Kernel,
-    start: dict[str, Any],
-    t_end: float,
+    kernels: Sequence[Kernel],
+    starts: Sequence[dict[str, Any]],
     *,
+    t_end: Sequence[float],
     clock: str,
     save_at: Sequence[float] | NDArray[np.float64] | None,
-    loss_tol: float,
+    loss_tol: Sequence[float],
     rtol: float,
     max_seconds: float,
-    observer: Callable[[dict[str, Any]], bool] | None,
+    observer: Callable[[int, dict[str, Any]], int] | None,
+    finished: Callable[[int], None] | None,
     adaptive_rate: bool = False,
-) -> dict[str, Any]: ...
+) -> list[dict[str, Any]]: ...
 def directions_alternating_gradient_flow(
-    kernel: Kernel,
-    start: dict[str, Any],
+    kernels: Sequence[Kernel],
+    starts: Sequence[dict[str, Any]],
     *,
     max_jumps: int,
-    loss_tol: float,
+    loss_tol: Sequence[float],
     activation_window: float,
     adaptive_rate: bool,
     active_time: float,
     rtol: float,
     max_seconds: float,
-    observer: Callable[[dict[str, Any]], bool] | None,
-) -> dict[str, Any]: ...
+    observer: Callable[[int, dict[str, Any]], int] | None,
+    finished: Callable[[int], None] | None,
+) -> list[dict[str, Any]]: ...
 def directions_gradient_flow(
-    kernel: Kernel,
-    start: dict[str, Any],
-    t_end: float,
+    kernels: Sequence[Kernel],
+    starts: Sequence[dict[str, Any]],
     *,
+    t_end: Sequence[float],
     clock: str,
     save_at: Sequence[float] | NDArray[np.float64] | None,
-    loss_tol: float,
+    loss_tol: Sequence[float],
     rtol: float,
     max_seconds: float,
-    observer: Callable[[dict[str, Any]], bool] | None,
+    observer: Callable[[int, dict[str, Any]], int] | None,
+    finished: Callable[[int], None] | None,
     adaptive_rate: bool = False,
-) -> dict[str, Any]: ...
+) -> list[dict[str, Any]]: ...
 def info() -> dict[str, Any]: ...
 def set_threads(threads: int) -> None: ...
 def get_threads() -> int: ...

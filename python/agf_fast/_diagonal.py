@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, positive_integer, read
-from ._backend import core, resolve
-from ._problem import Observer
+from ._backend import core
+from ._members import GO_ON, Batch, Options, OwnOptions
 from ._samples import SampleProblem
 from ._state import State
 from ._theory import Theory
@@ -204,16 +205,17 @@ class Diagonal(SampleProblem):
         >>> theory.levels.round(12).tolist(), theory.features.round(12).tolist()
         ([1.25, 0.25, 0.0], [[2.0, 0.0], [2.0, -1.0]])
         """
-        options = {"max_jumps": -1, "loss_tol": 1e-10 * self._loss_zero, "max_seconds": float("inf")}
+        options = {"max_jumps": -1, "max_seconds": float("inf")}
         coefficients = []
 
-        def keep(jump: Any) -> bool:
+        def keep(member: int, jump: Any) -> int:
             state = jump["state"]
             theta = np.exp(state["log_norm"])[:, None] * state["direction"]
             coefficients.append(np.where(state["active"], theta.prod(axis=1), 0.0))
-            return False
+            return GO_ON
 
-        path = Trajectory(self._limit("auto", options, keep), self._kind, "alternating_gradient_flow", self._loss_zero)
+        [result] = self._limit(Batch([self], None, "cpp", keep), options, {"loss_tol": [1e-10 * self._loss_zero]})
+        path = Trajectory(result, self._kind, "alternating_gradient_flow", self._loss_zero)
         levels = np.asarray(path.loss)
         features = np.array(coefficients).reshape(len(coefficients), self.n_inputs)
         return Theory(path.jumps, levels, features, "limit", _loss_zero=self._loss_zero)
@@ -237,10 +239,9 @@ class Diagonal(SampleProblem):
             return super()._read_theta(theta, name)
         return read(theta, name, (self.n_inputs, self.depth), "(d, depth)", self._kind)[0]
 
-    def _read_state(self, state: Array | State) -> State:
-        if not isinstance(state, State):
-            read(state, "state", (self.n_inputs, self.depth), "(d, depth)", self._kind)
-        return super()._read_state(state)
+    @property
+    def _width(self) -> int:
+        return self.n_inputs
 
     def _start(self, state: State, adaptive_rate: bool) -> dict[str, Any]:
         if "dual" in state.extra:
@@ -250,52 +251,50 @@ class Diagonal(SampleProblem):
             )
         return super()._start(state, adaptive_rate)
 
-    def _alternate(
-        self, backend: str, start: dict[str, Any], options: dict[str, Any], observer: Observer | None
-    ) -> dict[str, Any]:
-        return self._path(backend, start, options, observer)
+    def _alternate(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
+        return self._path(batch, options, own)
 
-    def _flow(
-        self, backend: str, start: dict[str, Any], t_end: float, options: dict[str, Any], observer: Observer | None
-    ) -> dict[str, Any]:
-        return self._run("flow", backend, start, t_end, **options, observer=observer)
+    def _flow(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
+        return batch.run(_engine(batch.backend, "flow"), options, own)
 
-    def _limit(self, backend: str, options: dict[str, Any], observer: Observer | None) -> dict[str, Any]:
+    def _limit(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
         if options.get("activation_window", 0.0) > 0.0:
             raise ValueError(
                 f"activation_window is {options['activation_window']!r} with limit=True, expected 0: log-norms are "
                 "infinite in the limit; start from a small scale instead"
             )
-        return self._path(backend, None, options, observer)
+        results = self._path(batch, options, own)
+        for member, problem in enumerate(batch.problems):
+            if "state" not in results[member]:
+                # What was not begun, or failed, has its start to show.
+                [start] = self._path(
+                    Batch([problem], None, batch.backend), {**options, "max_jumps": 0}, {"loss_tol": [0.0]}
+                )
+                if "error" in start:
+                    raise start["error"]
+                results[member] = {**start, **results[member]}
+        return results
 
-    def _path(
-        self, backend: str, start: dict[str, Any] | None, options: dict[str, Any], observer: Observer | None
-    ) -> dict[str, Any]:
+    def _path(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
         if np.isfinite(options.get("active_time", np.inf)):
             raise ValueError(
                 f"active_time is {options['active_time']!r}, expected None: the path of a diagonal network takes each "
                 "active phase to its minimum; leave it out, or follow gradient_flow"
             )
-        return self._run(
-            "path",
-            backend,
-            start,
-            max_jumps=options["max_jumps"],
-            loss_tol=options["loss_tol"],
-            activation_window=options.get("activation_window", 0.0),
-            adaptive_rate=options.get("adaptive_rate", False),
-            max_seconds=options["max_seconds"],
-            observer=observer,
-        )
-
-    def _run(self, name: str, backend: str, *given: Any, **options: Any) -> dict[str, Any]:
-        kernel = self._kernel(backend)
-        result: dict[str, Any]
-        if resolve(backend) == "cpp":
-            result = getattr(core(), f"diagonal_{name}")(kernel, *given, **options)
-        else:
-            result = getattr(kernel, name)(*given, **options)
-        return result
+        given = {
+            "max_jumps": options["max_jumps"],
+            "activation_window": options.get("activation_window", 0.0),
+            "adaptive_rate": options.get("adaptive_rate", False),
+            "max_seconds": options["max_seconds"],
+        }
+        return batch.run(_engine(batch.backend, "path"), given, own)
 
     def __repr__(self) -> str:
         return f"Diagonal(n={self.n_samples}, d={self.n_inputs}, depth={self.depth}, {self._kind.dtype})"
+
+
+def _engine(backend: str, name: str) -> Callable[..., Any]:
+    if backend == "cpp":
+        run: Callable[..., Any] = getattr(core(), f"diagonal_{name}")
+        return run
+    return lambda kernel, *given, **options: getattr(kernel, name)(*given, **options)

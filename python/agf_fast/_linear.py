@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from ._arrays import Array, ArrayKind, positive_integer, read
 from ._backend import core
 from ._factors import Factors, of_moments, of_samples
 from ._linear_theory import conjecture
-from ._problem import Observer, Problem
+from ._members import Batch, Options, OwnOptions
+from ._problem import Problem
 from ._samples import mean_square
 from ._state import State
 from ._theory import Theory
@@ -398,23 +400,11 @@ class Linear(Problem):
                     )
         return start
 
-    def _alternate(
-        self, backend: str, start: dict[str, Any], options: dict[str, Any], observer: Observer | None
-    ) -> dict[str, Any]:
-        run = core() if backend == "cpp" else importlib.import_module("agf_fast.reference.directions")
-        result: dict[str, Any] = run.directions_alternating_gradient_flow(
-            self._kernel(backend), start, **options, observer=observer
-        )
-        return result
+    def _alternate(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
+        return batch.run(_engine(batch.backend).directions_alternating_gradient_flow, options, own)
 
-    def _flow(
-        self, backend: str, start: dict[str, Any], t_end: float, options: dict[str, Any], observer: Observer | None
-    ) -> dict[str, Any]:
-        run = core() if backend == "cpp" else importlib.import_module("agf_fast.reference.directions")
-        result: dict[str, Any] = run.directions_gradient_flow(
-            self._kernel(backend), start, t_end, **options, observer=observer
-        )
-        return result
+    def _flow(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
+        return batch.run(_engine(batch.backend).directions_gradient_flow, options, own)
 
     def _conserved(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         # |a|^2 - |w|^2, the diagonal of A^T A - W W^T.
@@ -423,6 +413,10 @@ class Linear(Problem):
 
     def __repr__(self) -> str:
         return f"Linear(d={self.n_inputs}, c={self.n_outputs}, {self._kind.dtype})"
+
+
+def _engine(backend: str) -> ModuleType:
+    return core() if backend == "cpp" else importlib.import_module("agf_fast.reference.directions")
 
 
 def _moment(matrix: NDArray[Any], name: str, kind: ArrayKind) -> NDArray[np.float64]:

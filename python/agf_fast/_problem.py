@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, ArrayKind, finite_number, positive_integer, read
 from ._backend import engine, resolve
+from ._members import Batch, Options, OwnOptions
 from ._state import State, polar
 from ._theory import Theory
 
-__all__ = ["Observer", "Problem"]
-
-Observer = Callable[[Mapping[str, Any]], bool]
+__all__ = ["Problem"]
 
 
 class Problem(ABC):
@@ -41,6 +40,11 @@ class Problem(ABC):
     @abstractmethod
     def _residual_shape(self) -> tuple[int, ...]:
         """The shape of residuals."""
+
+    @property
+    def _width(self) -> int | None:
+        """The number of neurons, where the problem itself says it."""
+        return None
 
     @property
     @abstractmethod
@@ -197,7 +201,24 @@ class Problem(ABC):
         rows = self._read_theta(theta)
         return self._give(self._kernel().hessian_vector(rows, read(v, "v", rows.shape, "(H, m)", self._kind)[0]))
 
-    def initialize(self, width: int, scale: float = 1e-8, seed: int = 0, *, log_scale: float | None = None) -> State:
+    @overload
+    def initialize(
+        self, width: int, scale: float = 1e-8, seed: int = 0, *, log_scale: float | None = None
+    ) -> State: ...
+
+    @overload
+    def initialize(
+        self, width: int, scale: float = 1e-8, *, seed: Sequence[int] | NDArray[Any], log_scale: float | None = None
+    ) -> tuple[State, ...]: ...
+
+    def initialize(
+        self,
+        width: int,
+        scale: float = 1e-8,
+        seed: int | Sequence[int] | NDArray[Any] = 0,
+        *,
+        log_scale: float | None = None,
+    ) -> State | tuple[State, ...]:
         """A random network: parameters independent and normal, N(0, scale^2 / m), so that E|theta_i|^2 = scale^2.
 
         Parameters
@@ -206,15 +227,17 @@ class Problem(ABC):
             Number of neurons, H.
         scale : float, default 1e-8
             Standard deviation of a neuron's norm about zero.
-        seed : int, default 0
-            Of ``numpy.random.default_rng``; the directions do not depend on the scale.
+        seed : int or sequence of int, default 0
+            Of ``numpy.random.default_rng``; the directions do not depend on the scale. A sequence gives one network
+            each, the same as alone.
         log_scale : float, optional
             Natural logarithm of the scale, in place of `scale`, for any scale at all: -23025.85 is 1e-10000.
 
         Returns
         -------
-        State
-            Directions in the problem's array type and dtype.
+        State or tuple of State
+            Directions in the problem's array type and dtype. For a sequence of seeds a tuple, which the verbs take as
+            an ensemble.
 
         Raises
         ------
@@ -224,11 +247,18 @@ class Problem(ABC):
         Examples
         --------
         >>> import numpy as np, agf_fast as agf
-        >>> agf.Dense(np.eye(2), np.eye(2)).initialize(3, log_scale=-23025.85).direction.shape
+        >>> problem = agf.Dense(np.eye(2), np.eye(2))
+        >>> problem.initialize(3, log_scale=-23025.85).direction.shape
         (3, 4)
+        >>> len(problem.initialize(3, seed=range(100)))
+        100
         """
         count = positive_integer(width, "width")
-        seed = positive_integer(seed, "seed", 0)
+        several = isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, (str, bytes))
+        given = list(seed) if several else [seed]  # type: ignore[arg-type]
+        if not given:
+            raise ValueError("seed is empty, expected an integer, or one for each network")
+        seeds = [positive_integer(one, f"seed[{k}]" if several else "seed", 0) for k, one in enumerate(given)]
         if log_scale is None:
             shift = float(np.log(finite_number(scale, "scale", above=0.0)))
         elif scale != 1e-8:
@@ -237,9 +267,12 @@ class Problem(ABC):
             )
         else:
             shift = finite_number(log_scale, "log_scale")
-        draw = np.random.default_rng(seed).normal(size=(count, self.n_params)) / np.sqrt(self.n_params)
-        direction, log_norm = polar(draw)
-        return State(self._kind.wrap(direction.astype(self._kind.dtype)), log_norm + shift)
+        states = []
+        for one in seeds:
+            draw = np.random.default_rng(one).normal(size=(count, self.n_params)) / np.sqrt(self.n_params)
+            direction, log_norm = polar(draw)
+            states.append(State(self._kind.wrap(direction.astype(self._kind.dtype)), log_norm + shift))
+        return tuple(states) if several else states[0]
 
     def theory(self) -> Theory:
         """Closed-form levels, jump times and features, where the paper has them.
@@ -271,12 +304,12 @@ class Problem(ABC):
             return theta._theta()
         return read(theta, name, (None, self.n_params), "(H, m)", self._kind)[0]
 
-    def _read_state(self, state: Array | State) -> State:
+    def _read_state(self, state: Array | State, name: str = "state") -> State:
         if isinstance(state, State):
-            self._check_state(state, "state")
+            self._check_state(state, name)
             return state
-        rows, kind = read(state, "state", (None, self.n_params), "(H, m)", self._kind)
-        return State._from_rows(rows, kind, "state")
+        rows, kind = read(state, name, (self._width, self.n_params), "(H, m)", self._kind)
+        return State._from_rows(rows, kind, name)
 
     def _check_state(self, state: State, name: str) -> None:
         # The array library may differ: a state that was loaded from a file is NumPy.
@@ -307,28 +340,19 @@ class Problem(ABC):
         one.flat[place] = 1.0
         return one
 
-    # What the verbs run. A problem with engines of its own overrides these; records are those of the compiled engine.
+    # What the verbs run, for all problems of the batch (of which this is the first). A problem with engines of its own
+    # overrides these; records are those of the compiled engine.
 
     def _start(self, state: State, adaptive_rate: bool) -> dict[str, Any]:
         return state._start(self.kappa, adaptive_rate)
 
-    def _alternate(
-        self, backend: str, start: dict[str, Any], options: dict[str, Any], observer: Observer | None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = engine(backend).alternating_gradient_flow(
-            self._kernel(backend), start, **options, observer=observer
-        )
-        return result
+    def _alternate(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
+        return batch.run(engine(batch.backend).alternating_gradient_flow, options, own)
 
-    def _flow(
-        self, backend: str, start: dict[str, Any], t_end: float, options: dict[str, Any], observer: Observer | None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = engine(backend).gradient_flow(
-            self._kernel(backend), start, t_end, **options, observer=observer
-        )
-        return result
+    def _flow(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
+        return batch.run(engine(batch.backend).gradient_flow, options, own)
 
-    def _limit(self, backend: str, options: dict[str, Any], observer: Observer | None) -> dict[str, Any]:
+    def _limit(self, batch: Batch, options: Options, own: OwnOptions) -> list[dict[str, Any]]:
         """Alternating gradient flow in the limit of vanishing initialisation."""
         raise TypeError(
             f"limit is True for {type(self).__name__}, expected a problem whose limit is known exactly (Diagonal); "

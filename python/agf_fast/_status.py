@@ -30,6 +30,7 @@ class Status(StrEnum):
     NOTHING_TO_LEARN = "nothing_to_learn"
     WORK_LIMIT = "work_limit"
     NON_FINITE = "non_finite"
+    FAILED = "failed"
 
     @property
     def advice(self) -> str:
@@ -64,4 +65,5 @@ _ADVICE = {
         "no finite step could be made, and all up to there is kept; for gradient_descent lower lr, otherwise check the "
         "scale of X and Y (E|x|^2 near 1 is best)"
     ),
+    Status.FAILED: "the run of this member raised the error in its notes; run it by itself to see where",
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -14,32 +12,17 @@ from numpy.typing import NDArray
 
 from ._arrays import NUMPY64, Array, ArrayKind
 from ._flow_jumps import flow_jumps
-from ._state import COMPONENTS, State
+from ._state import State
 from ._status import Status
 from ._table import number, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Jump", "Record", "Trajectory", "load"]
+__all__ = ["RECORDS", "TITLES", "Jump", "Record", "Trajectory"]
 
-_FORMAT = 1
-_RECORDS = ("time", "scaled_time", "loss", "elapsed")
-_STATE_NUMBERS = ("time", "scaled_time", "log_eta", "phase_elapsed")
-_STATE_ARRAYS = ("direction", "log_norm", "active")
-_JUMP_NUMBERS = (
-    "time",
-    "scaled_time",
-    "utility",
-    "alignment",
-    "loss_before",
-    "loss_after",
-    "gradient_norm",
-    "active_time",
-    "relaxation",
-    "gap",
-)
-_TITLES = {
+RECORDS = ("time", "scaled_time", "loss", "elapsed")
+TITLES = {
     "alternating_gradient_flow": "Alternating gradient flow",
     "gradient_flow": "Gradient flow",
     "gradient_descent": "Gradient descent",
@@ -80,6 +63,8 @@ class Jump:
         utility staying as it was. Near 0 the order hangs on little (twins of one feature aside); 1 without another.
     state : State or None
         The network after the jump.
+    member : int or None
+        Of an ensemble, for callbacks: which run this is of.
     """
 
     time: float
@@ -98,11 +83,14 @@ class Jump:
     relaxation: float = float("nan")
     gap: float = float("nan")
     state: State | None = field(default=None, repr=False)
+    member: int | None = field(default=None, repr=False, compare=False)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Jump):
             return NotImplemented
         for item in fields(self):
+            if not item.compare:
+                continue
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
             same = mine == theirs
             if item.name == "direction" or isinstance(mine, float):
@@ -114,8 +102,11 @@ class Jump:
     __hash__ = None  # type: ignore[assignment]  # equal by value, and holds arrays
 
     @classmethod
-    def _from_engine(cls, record: Mapping[str, Any], kind: ArrayKind) -> Jump:
-        state = record.get("state")
+    def _from_engine(
+        cls, record: Mapping[str, Any], kind: ArrayKind, member: int | None = None, state: State | None = None
+    ) -> Jump:
+        if state is None and record.get("state") is not None:
+            state = State._from_engine(record["state"], kind)
         return cls(
             time=float(record["time"]),
             scaled_time=float(record["scaled_time"]),
@@ -132,7 +123,8 @@ class Jump:
             active_time=float(record["active_time"]),
             relaxation=float(record.get("relaxation", "nan")),
             gap=float(record.get("gap", "nan")),
-            state=None if state is None else State._from_engine(state, kind),
+            state=state,
+            member=member,
         )
 
 
@@ -146,6 +138,8 @@ class Record:
         As the trajectory will hold them.
     state : State or None
         The network there, for times in ``save_at`` and for descent.
+    member : int or None
+        Of an ensemble: which run this is of.
     """
 
     time: float
@@ -153,9 +147,10 @@ class Record:
     loss: float
     elapsed: float
     state: State | None = None
+    member: int | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def _from_engine(cls, record: Mapping[str, Any], kind: ArrayKind) -> Record:
+    def _from_engine(cls, record: Mapping[str, Any], kind: ArrayKind, member: int | None = None) -> Record:
         state = record.get("state")
         return cls(
             time=float(record["time"]),
@@ -163,6 +158,7 @@ class Record:
             loss=float(record["loss"]),
             elapsed=float(record["elapsed"]),
             state=None if state is None else State._from_engine(state, kind),
+            member=member,
         )
 
 
@@ -227,11 +223,15 @@ class Trajectory:
         self.method = method
         self._kind = kind
         self._loss_zero = float(loss_zero)
-        self._records = {name: _frozen(result[name]) for name in _RECORDS}
+        self._records = {name: _frozen(result[name]) for name in RECORDS}
+        self.states: tuple[State, ...] = tuple(State._from_engine(state, kind) for state in result["states"])
         self._jumps: tuple[Jump, ...] | None = None
         if method == "alternating_gradient_flow":
-            self._jumps = tuple(Jump._from_engine(jump, kind) for jump in result["jumps"])
-        self.states: tuple[State, ...] = tuple(State._from_engine(state, kind) for state in result["states"])
+            # The state of a jump and of the record is one.
+            known = {id(record): state for record, state in zip(result["states"], self.states, strict=True)}
+            self._jumps = tuple(
+                Jump._from_engine(jump, kind, state=known.get(id(jump.get("state")))) for jump in result["jumps"]
+            )
         self.state: State = State._from_engine(result["state"], kind)
         self.status = Status(result["status"])
         self.log_eta = float(result["log_eta"])
@@ -304,39 +304,9 @@ class Trajectory:
         self._write(path, {})
 
     def _write(self, path: str | os.PathLike[str], extra: Mapping[str, NDArray[Any]]) -> None:
-        # Further arrays may travel along; `load` passes over them.
-        jumps = self._jumps or ()
-        arrays: dict[str, NDArray[Any]] = {**extra, **self._records}
-        states = [*self.states, self.state]
-        arrays.update(_pack_states("state", states))
-        for name in _JUMP_NUMBERS:
-            arrays[f"jump_{name}"] = np.array([getattr(jump, name) for jump in jumps], dtype=np.float64)
-        for index, jump in enumerate(jumps):
-            arrays[f"jump_direction_{index}"] = np.asarray(jump.direction)
-        meta = {
-            "format": _FORMAT,
-            "method": self.method,
-            "dtype": self._kind.dtype,
-            "loss_zero": self._loss_zero,
-            "status": self.status.value,
-            "log_eta": self.log_eta,
-            "conserved_drift": self.conserved_drift,
-            "notes": list(self.notes),
-            "stats": self.stats,
-            "jumps": [
-                [
-                    jump.neuron,
-                    list(jump.activated),
-                    list(jump.returned),
-                    jump.converged,
-                    _place(jump.state, self.states),
-                ]
-                for jump in jumps
-            ],
-        }
-        arrays["meta"] = np.array(json.dumps(meta, default=_plain))
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        from ._files import save_trajectory  # here, because that module needs this one
+
+        save_trajectory(self, path, extra)
 
     def __len__(self) -> int:
         return int(self._records["time"].size)
@@ -346,7 +316,7 @@ class Trajectory:
         jumps = self.jumps
         count = f"{len(jumps)} jump{'s' * (len(jumps) != 1)}"
         when = f"at time {number(self._records['time'][-1])}, {number(self.stats['seconds'], 3)} s"
-        lines = [f"{_TITLES[self.method]}: {count}, loss {number(loss[0])} to {number(loss[-1])} {when}"]
+        lines = [f"{TITLES[self.method]}: {count}, loss {number(loss[0])} to {number(loss[-1])} {when}"]
         if jumps:
             shown = jumps if len(jumps) <= 24 else jumps[:23]
             lines.append(table(*_rows(shown, self.method == "alternating_gradient_flow")))
@@ -356,66 +326,6 @@ class Trajectory:
         if self.notes:
             lines.append("notes: " + ", ".join(self.notes))
         return "\n".join(lines)
-
-
-def load(path: str | os.PathLike[str]) -> Trajectory:
-    """Read a trajectory that `Trajectory.save` wrote.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    Returns
-    -------
-    Trajectory
-        With NumPy arrays, whatever library the run used.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is not such a file.
-
-    Examples
-    --------
-    >>> import numpy as np, agf_fast as agf, pathlib, tempfile
-    >>> problem = agf.Dense(np.eye(2), np.eye(2), activation="identity")
-    >>> path = agf.alternating_gradient_flow(problem, problem.initialize(4))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = pathlib.Path(folder) / "x.npz"
-    ...     path.save(file)
-    ...     agf.load(file).state == path.state
-    True
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise ValueError(f"path is {os.fspath(path)!r}, expected a file written by Trajectory.save ({error})") from None
-    if "meta" not in arrays:
-        raise ValueError(
-            f"path is {os.fspath(path)!r}, an .npz without a trajectory in it, expected a file written by "
-            "Trajectory.save"
-        )
-    meta = json.loads(str(arrays["meta"]))
-    if meta["format"] != _FORMAT:
-        raise ValueError(
-            f"path is {os.fspath(path)!r} in format {meta['format']}, expected format {_FORMAT}; use the version of "
-            "agf_fast that wrote it"
-        )
-    kind = ArrayKind("numpy", meta["dtype"])
-    *states, state = _unpack_states("state", arrays)
-    result: dict[str, Any] = {name: arrays[name] for name in _RECORDS}
-    result.update({name: meta[name] for name in ("status", "log_eta", "conserved_drift", "notes", "stats")})
-    result.update(states=states, state=state, jumps=[])
-    for index, (neuron, activated, returned, converged, place) in enumerate(meta["jumps"]):
-        jump = {name: arrays[f"jump_{name}"][index] for name in _JUMP_NUMBERS if f"jump_{name}" in arrays}
-        jump.update(neuron=neuron, activated=activated, returned=returned, converged=converged)
-        jump.update(direction=arrays[f"jump_direction_{index}"], state=None if place is None else states[place])
-        result["jumps"].append(jump)
-    return Trajectory(result, kind, meta["method"], meta["loss_zero"])
 
 
 def _frozen(values: Any) -> NDArray[np.float64]:
@@ -436,44 +346,6 @@ def _found(drop: Mapping[str, Any]) -> Jump:
     }
     known = {item.name for item in fields(Jump)}
     return Jump(**{**blank, **{key: value for key, value in drop.items() if key in known}})
-
-
-def _place(state: State | None, states: Sequence[State]) -> int | None:
-    return next((index for index, other in enumerate(states) if state is not None and state == other), None)
-
-
-def _pack_states(prefix: str, states: Sequence[State]) -> dict[str, NDArray[Any]]:
-    starts = [state._start(2.0, False) for state in states]
-    packed = {f"{prefix}_{name}": np.array([start[name] for start in starts]) for name in _STATE_NUMBERS}
-    packed.update(
-        {f"{prefix}_{name}": np.stack([np.asarray(getattr(s, name)) for s in states]) for name in _STATE_ARRAYS}
-    )
-    # Not every state has them.
-    for index, start in enumerate(starts):
-        packed.update({f"{prefix}_{name}_{index}": start[name] for name in COMPONENTS if name in start})
-        packed.update({f"{prefix}_extra_{name}_{index}": value for name, value in start["extra"].items()})
-    return packed
-
-
-def _unpack_states(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
-    names = _STATE_NUMBERS + _STATE_ARRAYS
-    count = arrays[f"{prefix}_time"].size
-    states: list[dict[str, Any]] = [
-        {name: arrays[f"{prefix}_{name}"][k] for name in names}
-        | {name: arrays[f"{prefix}_{name}_{k}"] for name in COMPONENTS if f"{prefix}_{name}_{k}" in arrays}
-        | {"extra": {}}
-        for k in range(count)
-    ]
-    own = f"{prefix}_extra_"
-    for key in arrays:
-        if key.startswith(own):
-            name, _, index = key.removeprefix(own).rpartition("_")
-            states[int(index)]["extra"][name] = arrays[key]
-    return states
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
 
 
 def _rows(jumps: Sequence[Jump], neurons: bool) -> tuple[list[str], list[list[str]]]:

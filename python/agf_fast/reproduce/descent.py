@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._dense import Dense
+from .._descent import gradient_descent
 from .._state import State
 from .._trajectory import Jump, Trajectory
-from .._verbs import alternating_gradient_flow, gradient_descent, gradient_flow
+from .._verbs import alternating_gradient_flow, gradient_flow
 from ._experiment import Experiment, Result, Setup, Table, at_least, at_most, within
 from ._natural import natural, whiten
 from ._style import FLOW, GREY, LOSS, figure, label_panels, shades
