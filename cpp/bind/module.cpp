@@ -39,9 +39,10 @@ py::dict info() {
 }
 
 void set_threads(py::ssize_t count) {
-  constexpr py::ssize_t most = 1024;
+  constexpr auto most = static_cast<py::ssize_t>(agf::cpu::pool::most_threads);
   if (count < 1 || count > most) {
-    throw py::value_error("threads: got " + std::to_string(count) + ", expected 1 to " + std::to_string(most));
+    throw py::value_error("k: got " + std::to_string(count) + ", expected an integer from 1 to " +
+                          std::to_string(most));
   }
   agf::cpu::pool::set_threads(static_cast<std::size_t>(count));
 }
@@ -49,9 +50,10 @@ void set_threads(py::ssize_t count) {
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-  // Both may refuse, and then the import says why.
+  // Each may refuse, and then the import says why.
   agf::cpu::blas::load();
   agf::cpu::isa();
+  agf::cpu::pool::threads();
   agf::bind::bind_kernel(m);
   agf::bind::bind_dense(m);
   agf::bind::bind_moments(m);

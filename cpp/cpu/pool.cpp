@@ -3,14 +3,19 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "agf/interrupt.hpp"
+#include "cpu/processors.hpp"
 
 namespace agf::cpu::pool {
 namespace {
@@ -18,12 +23,38 @@ namespace {
 thread_local bool inside_task = false;
 
 std::size_t default_threads() {
-  if (const char* text = std::getenv("AGF_THREADS")) {
-    const long count = std::strtol(text, nullptr, 10);
-    if (count > 0) return static_cast<std::size_t>(count);
+  const char* text = std::getenv("AGF_THREADS");
+  if (!text || !*text) return processors();
+  char* end = nullptr;
+  errno = 0;
+  const long count = std::strtol(text, &end, 10);
+  if (*end || errno || count < 1 || count > static_cast<long>(most_threads)) {
+    throw std::runtime_error("AGF_THREADS: got '" + std::string(text) + "', expected an integer from 1 to " +
+                             std::to_string(most_threads) +
+                             ": unset it to take as many as there are processors for this process");
   }
-  const unsigned count = std::thread::hardware_concurrency();
-  return count ? count : 1;
+  return static_cast<std::size_t>(count);
+}
+
+// To sleep and be woken costs some 10 us each way, a tenth of the shortest work that is shared; so whoever has nothing
+// to do looks about for this long first. Never where threads outnumber processors: it would take another's time.
+constexpr std::chrono::microseconds patience{50};
+
+inline void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+template <typename Happened>
+void look_about(const Happened& happened) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (!happened()) {
+    for (int i = 0; i < 16 && !happened(); ++i) pause();
+    if (std::chrono::steady_clock::now() > end) return;
+  }
 }
 
 std::atomic<std::size_t> wanted{0};
@@ -66,10 +97,16 @@ class Pool {
     }
     wake_.notify_all();
     job.work();
+    {
+      const std::lock_guard guard(lock_);
+      // A worker that wakes from here on finds no job; only those that joined are waited for.
+      job_ = nullptr;
+    }
+    const auto alone = [this] { return busy_.load() == 0; };
+    if (patient_) look_about(alone);
+    if (alone()) return;
     std::unique_lock guard(lock_);
-    // A worker that wakes from here on finds no job; only those that joined are waited for.
-    job_ = nullptr;
-    left_.wait(guard, [this] { return busy_ == 0; });
+    left_.wait(guard, alone);
   }
 
   void resize(std::size_t threads) {
@@ -83,19 +120,20 @@ class Pool {
     for (std::thread& worker : workers_) worker.join();
     workers_.clear();
     stop_ = false;
+    patient_ = threads <= processors();
     for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this] { serve(); });
   }
 
  private:
   void serve() {
     std::unique_lock guard(lock_);
-    std::size_t seen = generation_;
+    std::size_t seen = generation_.load();
     // A job may have been posted between the start of this thread and here.
     if (job_) --seen;
     for (;;) {
-      wake_.wait(guard, [&] { return stop_ || generation_ != seen; });
+      wake_.wait(guard, [&] { return stop_ || generation_.load() != seen; });
       if (stop_) return;
-      seen = generation_;
+      seen = generation_.load();
       Job* job = job_;
       if (!job) continue;
       ++busy_;
@@ -103,6 +141,10 @@ class Pool {
       job->work();
       guard.lock();
       if (--busy_ == 0) left_.notify_one();
+      if (!patient_) continue;
+      guard.unlock();
+      look_about([&] { return generation_.load() != seen; });
+      guard.lock();
     }
   }
 
@@ -110,27 +152,24 @@ class Pool {
   std::condition_variable wake_, left_;
   std::vector<std::thread> workers_;
   Job* job_ = nullptr;
-  std::size_t generation_ = 0;
-  std::size_t busy_ = 0;
+  // Written under the lock; read without it by those who look about.
+  std::atomic<std::size_t> generation_{0};
+  std::atomic<std::size_t> busy_{0};
   bool stop_ = false;
+  // Written while there are no workers.
+  bool patient_ = false;
 };
 
-// Never destroyed: a thread of the caller's may still be in a call when the process ends.
-Pool* the_pool = nullptr;
-
-Pool& instance() {
-  static const bool ready = [] {
+// Never destroyed: a thread of the caller's may still be in a call when the process ends. Made as the library is
+// loaded, so that no fork falls into its making.
+Pool* the_pool = [] {
+  // A child has none of the workers, and locks in whatever state they were: it starts afresh and leaves the old be.
+  pthread_atfork(nullptr, nullptr, [] {
     the_pool = new Pool;
-    // A child has none of the workers, and locks in whatever state they were: it starts afresh and leaves the old be.
-    pthread_atfork(nullptr, nullptr, [] {
-      the_pool = new Pool;
-      inside_task = false;
-    });
-    return true;
-  }();
-  static_cast<void>(ready);
-  return *the_pool;
-}
+    inside_task = false;
+  });
+  return new Pool;
+}();
 
 }  // namespace
 
@@ -154,7 +193,7 @@ void parallel(std::size_t count, const std::function<void(std::size_t)>& task) {
     }
   };
   if (count < 2 || inside_task || threads() < 2) return serially();
-  Pool& pool = instance();
+  Pool& pool = *the_pool;
   const std::unique_lock turn(pool.in_use, std::try_to_lock);
   if (!turn.owns_lock()) return serially();
   Job job;

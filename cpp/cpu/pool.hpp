@@ -9,9 +9,11 @@ namespace agf::cpu::pool {
 // Runs task(0) ... task(count - 1); see agf::Backend::parallel.
 void parallel(std::size_t count, const std::function<void(std::size_t)>& task);
 
-// Threads used, the caller among them: AGF_THREADS, else the processors this process may run on.
+// Threads used, the caller among them: AGF_THREADS (std::runtime_error unless from 1 to most_threads), else the
+// processors this process may keep busy.
 std::size_t threads();
 void set_threads(std::size_t count);
+inline constexpr std::size_t most_threads = 1024;
 
 // Work below this many floating-point operations is done sooner than threads are woken.
 inline constexpr double worth_sharing = 4e6;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing.util
 import os
 import platform
 import sys
@@ -18,6 +19,9 @@ from ._arrays import positive_integer
 __all__ = ["core", "engine", "info", "resolve", "set_threads", "version"]
 
 _NAMES = ("auto", "cpp", "numpy")
+_CORE = "agf_fast._core"
+# Whether this process has been given its number of threads.
+_chosen = False
 
 
 def version() -> str:
@@ -34,15 +38,38 @@ def core() -> ModuleType:
     Raises
     ------
     ImportError
-        If the package was not installed with it.
+        If the package was not installed with it, or it refuses AGF_ISA or AGF_THREADS.
     """
     try:
-        return importlib.import_module("agf_fast._core")
-    except ImportError as error:
+        module = sys.modules.get(_CORE) or importlib.import_module(_CORE)
+    except ModuleNotFoundError as error:
         raise ImportError(
-            f"the compiled core agf_fast._core could not be imported ({error}); install the package with pip from a "
+            f"the compiled core {_CORE} could not be imported ({error}); install the package with pip from a "
             f"directory other than its source tree, or use backend='numpy'"
         ) from error
+    except ImportError as error:
+        raise ImportError(f"the compiled core {_CORE} could not be loaded: {error}") from error
+    if not _chosen and multiprocessing.parent_process() is not None:
+        _one_thread(module)
+    return module
+
+
+def _one_thread(module: ModuleType) -> None:
+    """In a worker process: its like are as many as the processors already."""
+    global _chosen
+    _chosen = True
+    if "AGF_THREADS" not in os.environ:
+        module.set_threads(1)
+
+
+def _forked(_: object) -> None:
+    loaded = sys.modules.get(_CORE)
+    if loaded is not None:
+        _one_thread(loaded)
+
+
+# A forked worker inherits its parent's choice; a spawned one is met in `core`.
+multiprocessing.util.register_after_fork(_forked, _forked)
 
 
 def resolve(backend: str) -> str:
@@ -65,22 +92,32 @@ def engine(name: str) -> ModuleType:
 def set_threads(k: int) -> None:
     """Use k threads for the compiled core from now on; results keep the same bits for every k.
 
+    Until then it uses as many as the environment variable AGF_THREADS says when the core is loaded; without it, as many
+    as there are processors for this process (its affinity mask and the limit of its control group), and one in a worker
+    process of multiprocessing, `concurrent.futures` or joblib, where the processes are the parallelism: an executor's
+    ``initializer=agf.set_threads, initargs=(k,)`` gives workers more. They are the library's only threads, its BLAS has
+    one, and all calls share them: whoever calls while they are taken computes on its own thread alone.
+
     Parameters
     ----------
     k : int
-        Number of threads, at least 1.
+        Number of threads, from 1 to 1024.
 
     Raises
     ------
     TypeError, ValueError
-        If k is not an integer of at least 1.
+        If k is not such an integer.
+    ImportError
+        If the compiled core is not there, or refuses AGF_ISA or AGF_THREADS.
 
     Examples
     --------
     >>> import agf_fast as agf
     >>> agf.set_threads(2)
     """
+    global _chosen
     core().set_threads(positive_integer(k, "k"))
+    _chosen = True
 
 
 def info() -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-import multiprocessing
 import os
 import pickle
 import tempfile
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from ._arrays import positive_integer
-from ._backend import set_threads
 from ._table import table
 
 __all__ = ["Sweep", "SweepTask", "sweep"]
@@ -118,8 +116,8 @@ def sweep(
     grid : mapping of str to sequence, or sequence of mappings
         Values by name, of which all combinations are taken, the last name fastest; or the points themselves.
     executor : concurrent.futures.Executor, optional
-        Where to run: threads, processes, loky, Dask or MPI. Default: here, one after the other. In worker processes the
-        library's own threads are set to one.
+        Where to run: threads, processes, loky, Dask or MPI. Default: here, one after the other. In worker processes
+        the library has one thread (see `set_threads`).
     seed : int, default 0
         Of all tasks: each has its own, drawn from this one and its index, whatever runs where.
     out : path, optional
@@ -194,9 +192,9 @@ def _finished(
 ) -> Iterator[SweepTask]:
     if executor is None:
         for task in waiting:
-            yield _run(function, task, seeded, os.getpid())
+            yield _run(function, task, seeded)
         return
-    running.update({executor.submit(_run, function, task, seeded, os.getpid()): task.index for task in waiting})
+    running.update({executor.submit(_run, function, task, seeded): task.index for task in waiting})
     places = {task.index: task for task in waiting}
     for future in as_completed(running):
         try:
@@ -207,9 +205,7 @@ def _finished(
         yield task
 
 
-def _run(function: Callable[..., Any], task: SweepTask, seeded: bool, parent: int) -> SweepTask:
-    if os.getpid() != parent and multiprocessing.parent_process() is not None and "AGF_THREADS" not in os.environ:
-        set_threads(1)
+def _run(function: Callable[..., Any], task: SweepTask, seeded: bool) -> SweepTask:
     given = dict(task.parameters)
     if seeded and "seed" not in given:
         given["seed"] = task.seed

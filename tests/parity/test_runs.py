@@ -162,7 +162,7 @@ def test_same_bits_for_any_thread_count(name, threads):
     problem, start, keywords = CASES[name]()
     start = problem.initialize(**start)
     runs = []
-    for count in (1, 2, 3, 1):
+    for count in (1, 2, 3, 5, 1):
         threads(count)
         path = agf.alternating_gradient_flow(problem, start, rtol=1e-6, **{**keywords, "max_jumps": 2})
         flow = agf.gradient_flow(problem, start, 1.0, rtol=1e-6)

@@ -26,6 +26,7 @@
 #include "cpu/pool.hpp"
 
 int diagonal_failures();
+int thread_failures();  // threads.cpp
 
 namespace {
 
@@ -392,6 +393,7 @@ int main() {
   verbs(modular);
   directions(*make<double>(agf::Sigma::identity, 60, 5, 2));
   failures += diagonal_failures();
+  failures += thread_failures();
   if (failures == 0) std::puts("smoke: all good");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

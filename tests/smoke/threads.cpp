@@ -1,0 +1,106 @@
+// The pool and the number of its threads: every task once, from several callers at a time, whatever the number.
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/pool.hpp"
+#include "cpu/processors.hpp"
+
+namespace {
+
+int failures = 0;
+
+#define CHECK(condition)                                                   \
+  do {                                                                     \
+    if (!(condition)) {                                                    \
+      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+      ++failures;                                                          \
+    }                                                                      \
+  } while (false)
+
+void every_task_once() {
+  for (std::size_t threads : {1, 2, 3, 5}) {
+    agf::cpu::pool::set_threads(threads);
+    const auto call = [] {
+      for (int round = 0; round < 200; ++round) {
+        std::vector<int> done(static_cast<std::size_t>(1 + round % 7), 0);
+        // Not shared: tasks write to places of their own.
+        agf::cpu::pool::parallel(done.size(), [&](std::size_t i) { ++done[i]; });
+        if (std::accumulate(done.begin(), done.end(), 0) != static_cast<int>(done.size())) std::abort();
+      }
+    };
+    std::thread other(call);
+    call();
+    other.join();
+    // A job within a task is that task's own.
+    std::atomic<int> inner{0};
+    agf::cpu::pool::parallel(4, [&](std::size_t) { agf::cpu::pool::parallel(5, [&](std::size_t) { ++inner; }); });
+    CHECK(inner == 20);
+    bool caught = false;
+    try {
+      agf::cpu::pool::parallel(8, [](std::size_t i) {
+        if (i == 3) throw std::domain_error("3");
+      });
+    } catch (const std::domain_error&) {
+      caught = true;
+    }
+    CHECK(caught);
+  }
+}
+
+void write(const std::filesystem::path& file, const std::string& text) {
+  std::filesystem::create_directories(file.parent_path());
+  std::ofstream(file) << text << '\n';
+}
+
+void control_groups() {
+  const std::size_t most = agf::cpu::processors("/nowhere");
+  CHECK(most >= 1);
+  const std::filesystem::path root =
+      std::filesystem::temp_directory_path() / ("agf_smoke_" + std::to_string(std::random_device()()));
+  const std::filesystem::path sys = root / "sys/fs/cgroup";
+  const auto counted = [&] { return agf::cpu::processors(root.string()); };
+  // Version 2: the least of a group and those it is in; "max" is no limit.
+  write(root / "proc/self/cgroup", "0::/batch/job");
+  write(sys / "batch/job/cpu.max", "max 100000");
+  CHECK(counted() == most);
+  write(sys / "batch/cpu.max", "90000 100000");
+  CHECK(counted() == 1);
+  write(sys / "batch/cpu.max", "100000000 100000");
+  CHECK(counted() == most);
+  write(sys / "batch/cpu.max", "nonsense");
+  CHECK(counted() == most);
+  // Rounded up: two threads use a time and a half.
+  write(sys / "batch/job/cpu.max", "150000 100000");
+  CHECK(counted() == std::min<std::size_t>(2, most));
+  // In a container the group is the root.
+  write(root / "proc/self/cgroup", "0::/");
+  CHECK(counted() == most);
+  write(sys / "cpu.max", "50000 100000");
+  CHECK(counted() == 1);
+  // Version 1
+  write(root / "proc/self/cgroup", "4:memory:/a\n3:cpu,cpuacct:/a");
+  write(sys / "cpu/a/cpu.cfs_quota_us", "-1");
+  write(sys / "cpu/a/cpu.cfs_period_us", "100000");
+  CHECK(counted() == most);
+  write(sys / "cpu/a/cpu.cfs_quota_us", "100000");
+  CHECK(counted() == 1);
+  std::filesystem::remove_all(root);
+}
+
+}  // namespace
+
+int thread_failures() {
+  every_task_once();
+  control_groups();
+  return failures;
+}
