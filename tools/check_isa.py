@@ -1,5 +1,5 @@
-"""Does code for a wide instruction set stay where it is chosen? `python tools/check_isa.py BUILD` reads the object files
-of a build for x86 and prints what does not.
+"""Does code for a wide instruction set stay where it is chosen? Reads the object files of a build for x86, and prints
+what does not: `python tools/check_isa.py BUILD`.
 
 The names of files and namespaces say which set they are for. Elsewhere there is none but the baseline's code; and a
 file for a wide set defines no function that the linker may merge with one of the same name from elsewhere, as it does
