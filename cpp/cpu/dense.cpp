@@ -59,16 +59,19 @@ T* values(Signal& signal) {
   return static_cast<DenseSignal<T>&>(signal).values.data();
 }
 
-// total = scale times the sum of `chunks` rows that lie `stride` apart.
+// total = the sum of `chunks` rows that lie `stride` apart, of numbers `step` apart.
 template <typename T>
-void add_up(const T* parts, std::size_t stride, std::size_t chunks, std::size_t width, std::size_t step, double scale,
+void add_up(const T* parts, std::size_t stride, std::size_t chunks, std::size_t width, std::size_t step,
             double* total) {
   for (std::size_t k = 0; k < width; ++k) total[k] = static_cast<double>(parts[k * step]);
   for (std::size_t q = 1; q < chunks; ++q) {
     const T* part = parts + q * stride;
-    for (std::size_t k = 0; k < width; ++k) total[k] += static_cast<double>(part[k * step]);
+    if (step == 1) {
+      loops<T>().add(width, part, total);
+    } else {
+      for (std::size_t k = 0; k < width; ++k) total[k] += static_cast<double>(part[k * step]);
+    }
   }
-  for (std::size_t k = 0; k < width; ++k) total[k] *= scale;
 }
 
 }  // namespace
@@ -140,14 +143,15 @@ bool DenseCpu<T>::curved(Shape shape) const {
 template <typename T>
 auto DenseCpu<T>::cut_samples(std::size_t count, std::size_t samples, const Inputs& inputs) const -> Cut {
   Cut p{};
-  // Two arrays of block x rows and the rows of X stay in L2, a few neurons' or a few samples' part of them in L1.
-  const bool kept = inputs.transposed != nullptr;
+  // Two arrays of block x rows, the rows of X and what belongs to the neurons stay in L2, in either layout.
   constexpr std::size_t most_packed = std::size_t{1} << 23;
-  p.block = dense::piece(count, kept ? 64 : std::clamp<std::size_t>(most_packed / (m_ * sizeof(T)), 16, 256), 16);
+  p.block = dense::piece(count, std::clamp<std::size_t>(most_packed / (m_ * sizeof(T)), 16, 64), 16);
   p.blocks = divide_up(count, p.block);
-  const std::size_t tile = (std::size_t{1} << 17) / sizeof(T), share = (std::size_t{1} << 19) / sizeof(T);
-  const std::size_t most = kept ? std::clamp<std::size_t>(std::min(tile / p.block, tile / d_), 256, 2048)
-                                : std::clamp<std::size_t>(share / d_, 16, 512);
+  std::size_t most = std::clamp<std::size_t>(std::size_t{3 << 15} / d_, 16, 512);
+  if (inputs.transposed) {
+    const std::size_t tile = (std::size_t{1} << 17) / sizeof(T);
+    most = std::clamp<std::size_t>(std::min(tile / p.block, tile / d_), 256, 2048);
+  }
   p.rows = dense::piece(samples, most, unit<T>);
   p.tiles = divide_up(samples, p.rows);
   p.chunk = p.chunks = 1;
@@ -398,17 +402,17 @@ void DenseCpu<T>::utility_of(const P* theta, std::size_t count, Field r, P* valu
     Scratch scratch;
     double* total = scratch.take<double>(m_);
     const auto [at, step] = outputs_of(block, parts, j);
-    add_up(at, stride, chunks, c_, step, scale, total + d_);
+    add_up(at, stride, chunks, c_, step, total + d_);
     if (gradient) {
-      add_up(inputs_of(block, parts, j), stride, chunks, d_, 1, scale, total);
+      add_up(inputs_of(block, parts, j), stride, chunks, d_, 1, total);
       P* to = gradient + (first + j) * m_;
-      for (std::size_t k = 0; k < m_; ++k) to[k] = static_cast<P>(total[k]);
+      for (std::size_t k = 0; k < m_; ++k) to[k] = static_cast<P>(scale * total[k]);
     }
     if (value) {
       const P* a = theta + (first + j) * m_ + d_;
       double sum = 0;
       for (std::size_t o = 0; o < c_; ++o) sum += static_cast<double>(a[o]) * total[d_ + o];
-      value[first + j] = static_cast<P>(sum);
+      value[first + j] = static_cast<P>(scale * sum);
     }
   };
   sum_chunks(cut(count, gradient ? 4 : 2), count, evaluation_flops(count), prepare, tile, finish);
@@ -459,10 +463,10 @@ void DenseCpu<T>::curvature_of(const P* theta, const P* v, std::size_t count, Fi
     Scratch scratch;
     double* total = scratch.take<double>(m_);
     const auto [at, step] = outputs_of(pair.at, parts, j);
-    add_up(inputs_of(pair.at, parts, j), stride, chunks, d_, 1, scale, total);
-    add_up(at, stride, chunks, c_, step, scale, total + d_);
+    add_up(inputs_of(pair.at, parts, j), stride, chunks, d_, 1, total);
+    add_up(at, stride, chunks, c_, step, total + d_);
     P* to = out + (first + j) * m_;
-    for (std::size_t k = 0; k < m_; ++k) to[k] = static_cast<P>(total[k]);
+    for (std::size_t k = 0; k < m_; ++k) to[k] = static_cast<P>(scale * total[k]);
   };
   sum_chunks(cut(count, 6), count, 2 * evaluation_flops(count), prepare, tile, finish);
 }
@@ -647,10 +651,18 @@ double DenseCpu<T>::residual_columns(const T* theta, std::size_t count, T* r) co
 
 template <typename T>
 void DenseCpu<T>::utility(const T* theta, std::size_t count, const T* r, T* value, T* gradient) const {
-  if (r) return utility_of(theta, count, {r, c_, false}, value, gradient, {});
   Scratch scratch;
-  T* own = scratch.take<T>(c_ * columns_);
-  residual_columns(theta, count, own);
+  // Once here, or once again for every block of neurons.
+  constexpr std::size_t most_bytes = std::size_t{1} << 22;
+  const std::size_t size = c_ * columns_;
+  if (r && size * sizeof(T) > most_bytes) return utility_of(theta, count, {r, c_, false}, value, gradient, {});
+  T* own = scratch.take<T>(size);
+  if (r) {
+    loops<T>().transpose(n_, c_, r, c_, own, columns_);
+    for (std::size_t o = 0; o < c_; ++o) std::fill(own + o * columns_ + n_, own + (o + 1) * columns_, T(0));
+  } else {
+    residual_columns(theta, count, own);
+  }
   utility_of(theta, count, field(own), value, gradient, {});
 }
 

@@ -17,6 +17,8 @@ struct Loops {
   void (*multiply)(size_t n, const T* a, const T* b, T* y);
   // The sum of squares, accumulated in double.
   double (*sum_squares)(size_t n, const T* a);
+  // total <- total + a
+  void (*add)(size_t n, const T* a, double* total);
   // Products and transposition, see cpu/product.hpp. outer: A(i, p) = a[i stride + p]; outer_columns: a[i + p stride].
   void (*outer)(size_t m, size_t n, size_t k, const T* a, size_t stride, const T* b, size_t ldb, bool add, T* c,
                 size_t ldc);

@@ -51,6 +51,11 @@ double sum_squares(size_t n, const T* a) {
 }
 
 template <typename T>
+void add(size_t n, const T* a, double* total) {
+  for (size_t i = 0; i < n; ++i) total[i] += static_cast<double>(a[i]);
+}
+
+template <typename T>
 constexpr cpu::Loops<T> table() {
   return {value<T>,
           pair<T>,
@@ -58,6 +63,7 @@ constexpr cpu::Loops<T> table() {
           jets<T>,
           multiply<T>,
           sum_squares<T>,
+          add<T>,
           outer<T, Order::inner>,
           outer<T, Order::outer>,
           dots<T>,
