@@ -96,7 +96,7 @@ def test_numbers(value, unit, text):
 
 
 def test_outcome_through_json():
-    curve = Curve("stiff", "LSODA", (1e-3, 1e-6), (1e-2, 1e-5), (10, 20), (0.1, 0.2))
+    curve = Curve("stiff", "LSODA", (1e-3, 1e-6), (1e-2, 1e-5), (10, 20), (0, 3), (0.1, 0.2))
     outcome = Outcome([SLOWER, replace(SLOWER, ours=None, spread=None, peers=(), bars=())], [curve])
     data = json.loads(json.dumps(outcome.data()))
     assert [record["verdict"] for record in data["rows"]] == ["shortfall", None]
