@@ -51,7 +51,9 @@ def roofline(rows: Sequence[Row], path: Path) -> None:
                 ms=6,
                 ls="none",
             )
-        ax.set(xscale="log", yscale="log", xlim=(0.1, 1e4), ylim=(1.0, 600.0))
+        reached = [1e-9 * row.flops / row.ours for row in points if row.flops and row.ours]
+        top = 2.5 * max([*reached, *peaks.values()])
+        ax.set(xscale="log", yscale="log", xlim=(0.1, 1e4), ylim=(0.3 * min(reached), top))
         ax.set_xlabel("FLOPs per byte that must be moved")
         ax.set_ylabel("GFLOP/s on one thread")
         ax.set_title("Filled: float32, open: float64. Points above the slope are served from cache.")
@@ -67,21 +69,21 @@ def _label(row: Row) -> str:
 
 
 def work_precision(curves: Sequence[Curve], path: Path) -> None:
-    """Evaluations against error, a panel per problem."""
-    problems = list(dict.fromkeys(curve.problem for curve in curves))
+    """Evaluations, and time, against error: a column per case."""
+    cases = list(dict.fromkeys(curve.case for curve in curves))
     methods = list(dict.fromkeys(curve.method for curve in curves))
-    columns = min(2, len(problems))
+    colours = {method: COLOURS[k % len(COLOURS)] for k, method in enumerate(methods)}
     with style():
-        made, axes = figure(-(-len(problems) // columns), columns)
-        for ax in axes.flat[len(problems) :]:
-            ax.set_axis_off()
-        for ax, problem in zip(axes.flat, problems, strict=False):
-            for curve in curves:
-                if curve.problem == problem:
-                    k = methods.index(curve.method)
-                    ax.loglog(curve.error, curve.evaluations, "o-", color=COLOURS[k % len(COLOURS)], lw=1.2, ms=3.5)
-            ax.set_title(problem)
-            ax.set(xlabel="error", ylabel="evaluations")
-        handles = [axes[0, 0].plot([], [], "o-", color=COLOURS[k % len(COLOURS)])[0] for k in range(len(methods))]
-        legend_below(made, handles, methods, columns=3)
+        made, axes = figure(2, len(cases), size=(2.5 * len(cases), 5.2))
+        for column, case in zip(axes.T, cases, strict=True):
+            for curve in (curve for curve in curves if curve.case == case):
+                for ax, work in zip(column, (curve.evaluations, curve.seconds), strict=True):
+                    ax.loglog(curve.error, work, "o-", color=colours[curve.method], lw=1.2, ms=3.5)
+            column[0].set_title(case)
+            column[1].set_xlabel("error")
+        axes[0, 0].set_ylabel("evaluations")
+        axes[1, 0].set_ylabel("seconds")
+        made.align_ylabels(axes[:, 0])
+        handles = [axes[0, 0].plot([], [], "o-", color=colour)[0] for colour in colours.values()]
+        legend_below(made, handles, methods, columns=len(methods))
         made.savefig(path, dpi=DPI)

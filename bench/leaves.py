@@ -113,5 +113,8 @@ def _at(size: Size, dtype: str, benches: dict[int, _Bench], gemms: dict[int, dic
             bytes=traffic,
         )
     if len(benches) > 1 and n * H >= MANY:
-        one, two = timings[1, OURS].seconds, timings[2, OURS].seconds
-        yield Row("threads", f"{size} {dtype}", one / two, unit="x", bars=(Bar("ours", ">=", TWO_THREADS),))
+        one, two = timings[1, OURS], timings[2, OURS]
+        gain = one.seconds / two.seconds
+        spread = gain * (one.spread / one.seconds + two.spread / two.seconds)
+        bar = Bar("ours", ">=", TWO_THREADS)
+        yield Row("threads", f"{size} {dtype}", gain, unit="x", spread=spread, bars=(bar,))

@@ -58,12 +58,16 @@ def page(machine: dict[str, Any], rows: Sequence[Row], figures: dict[str, str]) 
         passed += " What falls short, and why, is [at the end](#what-falls-short)."
     parts = ["# Performance", text["opening"].strip(), _facts(machine), passed]
     grouped, sections = subjects(rows), text["section"]
-    for subject in sorted(grouped, key=list(sections).index):
-        title = sections[subject]["title"]
-        parts += [f"## {title}", sections[subject]["text"].strip()]
+    for subject in dict.fromkeys([*sections, *grouped]):
+        if subject not in grouped and subject not in figures:
+            continue
+        section = sections.get(subject, {"title": subject.capitalize(), "text": ""})
+        title = section["title"]
+        parts += [f"## {title}", *filter(None, [section["text"].strip()])]
         if subject in figures:
             parts.append(f"![{title}]({figures[subject]})")
-        parts.append(_markdown(cells(grouped[subject])))
+        if subject in grouped:
+            parts.append(_markdown(cells(grouped[subject])))
     if missed:
         parts += ["## What falls short", *_shortfalls(missed, text.get("explanation", ()))]
     return "\n\n".join(parts) + "\n"

@@ -107,13 +107,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """Work against error of one method on one problem as its tolerance is tightened."""
+    """Work against error of one method on one case as its tolerance is tightened."""
 
-    problem: str
+    case: str
     method: str
     rtol: tuple[float, ...]
     error: tuple[float, ...]
     evaluations: tuple[int, ...]
+    hessians: tuple[int, ...]
     seconds: tuple[float, ...]
 
 

@@ -96,7 +96,7 @@ def test_numbers(value, unit, text):
 
 
 def test_outcome_through_json():
-    curve = Curve("stiff", "LSODA", (1e-3, 1e-6), (1e-2, 1e-5), (10, 20), (0.1, 0.2))
+    curve = Curve("stiff", "LSODA", (1e-3, 1e-6), (1e-2, 1e-5), (10, 20), (0, 3), (0.1, 0.2))
     outcome = Outcome([SLOWER, replace(SLOWER, ours=None, spread=None, peers=(), bars=())], [curve])
     data = json.loads(json.dumps(outcome.data()))
     assert [record["verdict"] for record in data["rows"]] == ["shortfall", None]
@@ -161,8 +161,10 @@ def test_page_explains_what_falls_short():
         "settings": {},
         "dropped": {"OPENBLAS_CORETYPE": "Haswell"},
     }
-    text = page.page(facts, [SLOWER], {"leaves": "roofline.png"})
-    assert "0 of 1 rows with a bar pass" in text and "![Utility and gradient](roofline.png)" in text
+    text = page.page(facts, [SLOWER, replace(SLOWER, subject="new", bars=())], {"leaves": "roofline.png"})
+    assert (
+        "0 of 1 rows with a bar pass" in text and "![Utility and gradient](roofline.png)" in text and "## New" in text
+    )
     assert "* leaves: small float32: shortfall" in text.split("## What falls short")[1]
 
 
