@@ -168,12 +168,13 @@ def flow_dop853() -> Outcome:
     """The flow over its first two plateaus beside DOP853 at rtol 1e-10, whose right-hand side is our kernel."""
     agf.set_threads(1)
     problem = modular("ModularAddition")
-    theta = modular_start(problem).parameters()
-    scout = agf.gradient_flow(problem, theta, 200.0, loss_tol=modular_loss(0.2), rtol=1e-4)
+    start = modular_start(problem)
+    theta = start.parameters()
+    scout = agf.gradient_flow(problem, start, 200.0, loss_tol=modular_loss(0.2), rtol=1e-4)
     times = np.linspace(0.0, float(scout.time[-1]), 60)
 
     def ours() -> agf.Trajectory:
-        return agf.gradient_flow(problem, theta, times[-1], save_at=times, loss_tol=0.0, rtol=1e-8)
+        return agf.gradient_flow(problem, start, times[-1], save_at=times, loss_tol=0.0, rtol=1e-8)
 
     def peer() -> Any:
         return explicit_flow(problem.utility_gradient, theta, times)

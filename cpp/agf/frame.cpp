@@ -58,10 +58,13 @@ std::vector<double> Frame::outward(int neuron, const double* theta) const {
 }
 
 State Frame::outward(const State& state) const {
-  if (!reduced_) return state;
   State out = state;
+  // States are kept by the thousand: rows without a frame, in which nothing can be said, are not.
+  if (out.components.empty()) out.components = {};
+  if (!reduced_) return out;
   out.params = full_.params();
   out.direction.clear();
+  out.direction.reserve(out.count * out.params);
   for (std::size_t i = 0; i < state.count; ++i) {
     auto row = outward(static_cast<int>(i), &state.direction[i * state.params]);
     const double scale = 1 / norm(row.size(), row.data());

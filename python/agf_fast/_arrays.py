@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _cuda_status
 
-__all__ = ["NUMPY64", "Array", "ArrayKind", "finite_number", "positive_integer", "read", "read_numbers"]
+__all__ = ["NUMPY64", "Array", "ArrayKind", "ArrayLike", "finite_number", "positive_integer", "read", "read_numbers"]
 
 Array = Any  # an array of the caller's library
+
+
+class ArrayLike(Protocol):
+    """What tells an array of any library from everything else that the verbs take."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 
 _FLOATS = ("float32", "float64")
 _DLPACK_CPU = 1

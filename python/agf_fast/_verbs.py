@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Array, finite_number, positive_integer, read_numbers
+from ._arrays import Array, ArrayLike, finite_number, positive_integer, read_numbers
 from ._backend import core, resolve
 from ._ensemble import Ensemble
 from ._members import Batch, read_ends, read_members
@@ -66,7 +66,7 @@ def alternating_gradient_flow(
 
 
 @overload
-def alternating_gradient_flow(problem: Problem, state: Array, **options: Unpack[_Alternating]) -> Any: ...
+def alternating_gradient_flow(problem: Problem, state: ArrayLike, **options: Unpack[_Alternating]) -> Any: ...
 
 
 def alternating_gradient_flow(
@@ -207,7 +207,9 @@ def gradient_flow(
 
 
 @overload
-def gradient_flow(problem: Problem, state: Array, t_end: float | Sequence[float], **options: Unpack[_Flow]) -> Any: ...
+def gradient_flow(
+    problem: Problem, state: ArrayLike, t_end: float | Sequence[float], **options: Unpack[_Flow]
+) -> Any: ...
 
 
 def gradient_flow(
