@@ -76,7 +76,12 @@ class Coupled final : public Field {
   double kappa_;
   Accuracy accuracy_{};
   bool implicit_ = false, dense_ = true, rejected_ = false;
-  double h_ = 0, last_ = 0, spent_ = 0, loss_ = 0, trial_loss_ = 0;
+  double h_ = 0, last_ = 0, loss_ = 0, trial_loss_ = 0;
+  // Explicit work done, and how much of it on end was held by stability.
+  double spent_ = 0, stiff_spent_ = 0;
+  long stiff_steps_ = 0, calm_steps_ = 0;
+  double forcing_ = 0;    // what a solve by products may leave of a right-hand side
+  double products_ = 12;  // Hessian-vector products of one solve, as far as known
   std::vector<double> theta_, gradient_, f_, y_, before_;
   std::vector<Dormant> faint_, before_faint_;
   std::vector<double> faint_gradient_, trial_slopes_;
@@ -114,10 +119,24 @@ class Coupled final : public Field {
   void accept(double error, bool multistep);
   void begin_history();
   void move_history();
+  // Work of one evaluation, explicit step, Hessian and so on; of a step that linearises, and of one of many that do
+  // not.
+  double evaluation_cost(std::size_t count) const;
   double explicit_cost() const;
-  double implicit_cost() const;
+  double hessian_cost(bool dense) const;
+  double factor_cost(bool dense) const;
+  double solve_cost(bool dense) const;
+  double one_step_cost(bool dense) const;
+  double implicit_cost(bool dense) const;
   double jacobian_cost() const;
+  bool may_be_dense() const;
+  bool may_be_implicit() const;
+  void choose_algebra();
+  void reconsider_algebra();
+  void choose_method();
   void go_implicit();
+  void watch_stiffness(double h);
+  bool changes_over(double horizon) const;
   Step try_advance(double limit, double horizon, double& moved);
   double faint_rate(double log_norm) const;
 };

@@ -211,7 +211,10 @@ class DormantField final : public Field {
     const double* u = &direction[i * m_];
     const double radial = dot(m_, u, &gradient[i * m_]);
     // An error e of the residual moves the step by gamma h e: two digits below what the step is tested for.
-    return conjugate_gradients(m_, b, 0.01 * tolerance_ * shift_[i], 1000, [&](const double* v, double* out) {
+    const auto close = [&](const std::vector<double>& residual) {
+      return norm(m_, residual.data()) <= 0.01 * tolerance_ * shift_[i];
+    };
+    return conjugate_gradients(m_, b, close, 1000, [&](const double* v, double* out) {
       problem_.curvature_vector(u, v, 1, residual_, nullptr, out, shape());
       sphere::project(m_, u, out);
       for (std::size_t e = 0; e < m_; ++e) out[e] = (shift_[i] + radial) * v[e] - out[e];

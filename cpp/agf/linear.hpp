@@ -15,15 +15,17 @@ inline double dot(std::size_t n, const double* a, const double* b) {
 
 inline double norm(std::size_t n, const double* a) { return std::sqrt(dot(n, a, a)); }
 
-// Overwrites b by x. `apply(v, out)` gives out = (shift I - J) v. Stops at |residual| <= tolerance.
+// Overwrites b by x. `apply(v, out)` gives out = (shift I - J) v; `close(residual)` says when it is good enough, and
+// rounding when it is as good as it gets.
 // False as soon as a direction of non-positive curvature shows that the matrix is not positive definite: the step is
 // then longer than an unstable mode allows.
-template <typename Apply>
-bool conjugate_gradients(std::size_t n, double* b, double tolerance, int most, Apply&& apply) {
+template <typename Close, typename Apply>
+bool conjugate_gradients(std::size_t n, double* b, Close&& close, int most, Apply&& apply) {
   std::vector<double> x(n, 0.0), residual(b, b + n), direction(residual), image(n);
   double rho = dot(n, residual.data(), residual.data());
-  tolerance = std::max(tolerance, 1e-14 * std::sqrt(rho));
-  for (int iteration = 0; iteration < most && std::sqrt(rho) > tolerance; ++iteration) {
+  const double floor = 1e-28 * rho;
+  bool done = !(rho > 0) || close(residual);
+  for (int iteration = 0; iteration < most && !done; ++iteration) {
     apply(direction.data(), image.data());
     const double curvature = dot(n, direction.data(), image.data());
     if (!(curvature > 0)) return false;
@@ -33,9 +35,10 @@ bool conjugate_gradients(std::size_t n, double* b, double tolerance, int most, A
     const double next = dot(n, residual.data(), residual.data());
     for (std::size_t i = 0; i < n; ++i) direction[i] = residual[i] + next / rho * direction[i];
     rho = next;
+    done = rho <= floor || close(residual);
   }
   std::copy(x.begin(), x.end(), b);
-  return std::sqrt(rho) <= 100 * tolerance;
+  return done;
 }
 
 }  // namespace agf

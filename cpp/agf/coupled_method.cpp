@@ -1,0 +1,142 @@
+// The choice of the method: explicit or implicit, factors of the Hessian or products with it. By work counted in
+// operations and never by a clock, so that a run is the same on every machine and from time to time.
+#include <algorithm>
+
+#include "coupled.hpp"
+#include "linear.hpp"
+
+namespace agf {
+
+namespace {
+
+// Work is counted in operations of a factorisation, the fastest there are. Measured on 1 core: an evaluation (products
+// of a thin matrix, sigma) makes three times as many for each of its own, a solve (two passes over the factor, from
+// memory) eight times, and any call costs as much as this many.
+constexpr double thin = 3, passing = 8, call = 3e4;
+// Beyond this many unknowns the Hessian and its factor pass 1 GB.
+constexpr std::size_t most_dense = 8000;
+// Of one multistep step, on the average of all runs measured: iterations, and the shares of a factor and of a Hessian.
+constexpr double iterations = 3.3, factors = 0.2, hessians = 0.07;
+// An implicit step that costs up to this many explicit ones is taken from the start.
+constexpr double cheap = 8;
+// Explicit steps are held by stability, and no longer by accuracy, where h |lambda| is near 3.3, the end of the
+// method's interval on the negative axis. Steps as short as these for a time of their own say that it is over.
+constexpr double boundary = 2;
+constexpr long fewest_stiff = 6, most_calm = 6;
+// An accurate implicit step changes no neuron by more than this part of its norm, about; it may by less where it
+// rests, so this is the least that such a step can be hoped to reach.
+constexpr double stride = 0.1;
+// Explicit work worth this many implicit steps, done or foreseen, makes the run change over whether or not it is stiff.
+constexpr double patience = 120;
+
+}  // namespace
+
+double Coupled::evaluation_cost(std::size_t count) const { return thin * problem_.evaluation_flops(count) + call; }
+
+double Coupled::explicit_cost() const { return explicit_evaluations * evaluation_cost(coupled() + faint_.size()); }
+
+double Coupled::hessian_cost(bool dense) const {
+  const double blocks = problem_.utility_hessian_flops(faint_.size()) + call;
+  return dense ? blocks + problem_.loss_hessian_flops(coupled()) : blocks;
+}
+
+double Coupled::factor_cost(bool dense) const {
+  const auto n = static_cast<double>(theta_.size());
+  const auto m = static_cast<double>(m_);
+  return static_cast<double>(faint_.size()) * m * m * m / 3 + (dense ? n * n * n / 3 : 0) + call;
+}
+
+double Coupled::solve_cost(bool dense) const {
+  const auto n = static_cast<double>(theta_.size());
+  const auto m = static_cast<double>(m_);
+  // A product is the derivative of the residual and the curvature of every neuron, twice an evaluation.
+  const double own = dense ? passing * 2 * n * n + call : 2 * products_ * evaluation_cost(coupled());
+  const double push = faint_.empty() ? 0 : evaluation_cost(faint_.size());
+  return own + push + static_cast<double>(faint_.size()) * passing * 2 * m * m;
+}
+
+double Coupled::one_step_cost(bool dense) const {
+  return (implicit_evaluations + 1) * (evaluation_cost(coupled() + faint_.size()) + solve_cost(dense)) +
+         hessian_cost(dense) + factor_cost(dense);
+}
+
+double Coupled::implicit_cost(bool dense) const {
+  if (problem_.kinked()) return one_step_cost(dense);
+  return iterations * (evaluation_cost(coupled() + faint_.size()) + solve_cost(dense)) + factors * factor_cost(dense) +
+         hessians * (hessian_cost(dense) + factor_cost(dense));
+}
+
+double Coupled::jacobian_cost() const { return hessian_cost(dense_) + factor_cost(dense_); }
+
+// Without symmetry (adaptive rates) there is no solver by products here: such runs have the Hessian or stay explicit.
+bool Coupled::may_be_dense() const { return theta_.size() <= most_dense; }
+bool Coupled::may_be_implicit() const { return may_be_dense() || !options_.adaptive_rate; }
+
+void Coupled::choose_algebra() {
+  dense_ = may_be_dense() && (options_.adaptive_rate || implicit_cost(true) <= implicit_cost(false));
+}
+
+// Products turned out to be more than was thought: with a margin, since the history is not asked twice.
+void Coupled::reconsider_algebra() {
+  constexpr double margin = 1.5;
+  if (dense_ || !may_be_dense() || implicit_cost(false) <= margin * implicit_cost(true)) return;
+  dense_ = true;
+  stale_ = true;
+}
+
+void Coupled::choose_method() {
+  implicit_ = false;
+  stiff_steps_ = calm_steps_ = 0;
+  spent_ = stiff_spent_ = 0;
+  choose_algebra();
+  if (may_be_implicit() && one_step_cost(dense_) <= cheap * explicit_cost()) go_implicit();
+}
+
+void Coupled::go_implicit() {
+  implicit_ = true;
+  accuracy_ = accuracy(options_.rtol, problem_, true);
+  stale_ = true;
+}
+
+// |lambda| of the fastest relaxation from the last two stages of an explicit step, which are both at its end (Hairer
+// and Wanner, Solving ODEs II, section IV.2): f differs between them by about lambda times what y does.
+void Coupled::watch_stiffness(double h) {
+  spent_ += explicit_cost();
+  double slope = 0, distance = 0;
+  for (std::size_t e = 0; e < size(); ++e) {
+    const double df = trial_.stage[6][e] - trial_.stage[5][e], dy = trial_.y1[e] - trial_.work[e];
+    slope += df * df;
+    distance += dy * dy;
+  }
+  if (h * std::sqrt(slope) > boundary * std::sqrt(distance)) {
+    ++stiff_steps_;
+    calm_steps_ = 0;
+    stiff_spent_ += explicit_cost();
+  } else if (++calm_steps_ >= most_calm) {
+    stiff_steps_ = 0;
+    stiff_spent_ = 0;
+  }
+}
+
+// An explicit run changes over once the work that stiffness has cost it would have paid for the change: whatever comes
+// then, it has done no more than twice the work of the better choice. At a kink one step looks stiff, and where neurons
+// cross kinks without sliding along them implicit steps are the worse choice by far: there it takes more to believe.
+bool Coupled::changes_over(double horizon) const {
+  if (implicit_ || !may_be_implicit()) return false;
+  const double one_step = one_step_cost(dense_);
+  const double ahead = std::isfinite(horizon) ? explicit_cost() * horizon / h_ : infinity;
+  if (problem_.kinked()) return stiff_spent_ > patience * one_step;
+  if (stiff_steps_ >= fewest_stiff) {
+    const double start = one_step + jacobian_cost();
+    double rate = 0;
+    for (std::size_t i = 0; i < theta_.size(); i += m_)
+      rate = std::max(rate, norm(m_, &f_[i]) / std::max(norm(m_, &theta_[i]), 1e-300));
+    const double reach = std::max(h_, rate > 0 ? stride / rate : infinity);
+    if (stiff_spent_ > start && ahead > start && implicit_cost(dense_) * h_ < explicit_cost() * reach) return true;
+  }
+  // Early steps are small for reasons of their own; a forecast from them is worth nothing.
+  if (spent_ <= 20 * explicit_cost()) return false;
+  return std::max(spent_, std::isfinite(ahead) ? ahead : 0) > patience * one_step;
+}
+
+}  // namespace agf
