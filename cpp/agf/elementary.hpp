@@ -18,7 +18,7 @@ struct Format<float> {
   using Bits = uint32_t;
   static constexpr int fraction = 23;
   static constexpr float bias = 127;
-  static constexpr Bits upper_half = 0xfffff000u;
+  static constexpr Bits sign = 0x80000000u, upper_half = 0xfffff000u;
   // Added and taken away again, it rounds to an integer, which stands in the low bits of the sum.
   static constexpr float rounder = 12582912.0f;
   // e^lowest is 0, also when multiplied by what follows; below 2^narrow the scale is applied in two steps.
@@ -31,7 +31,7 @@ struct Format<double> {
   using Bits = uint64_t;
   static constexpr int fraction = 52;
   static constexpr double bias = 1023;
-  static constexpr Bits upper_half = 0xfffffffff8000000u;
+  static constexpr Bits sign = 0x8000000000000000u, upper_half = 0xfffffffff8000000u;
   static constexpr double rounder = 6755399441055744.0;
   static constexpr double lowest = -760, narrow = -900, step = 128, step_down = 0x1p-128;
   static constexpr double ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
@@ -111,6 +111,19 @@ AGF_HD T power_of_two(T n) {
   using Bits = typename Format<T>::Bits;
   const Bits biased = __builtin_bit_cast(Bits, n + (Format<T>::rounder + Format<T>::bias));
   return __builtin_bit_cast(T, static_cast<Bits>(biased << Format<T>::fraction));
+}
+
+// |x|, and a number that is not negative with the sign of x: a bit each, where a choice would compare and blend.
+template <typename T>
+AGF_HD T magnitude(T x) {
+  using Bits = typename Format<T>::Bits;
+  return __builtin_bit_cast(T, static_cast<Bits>(__builtin_bit_cast(Bits, x) & ~Format<T>::sign));
+}
+template <typename T>
+AGF_HD T with_sign(T size, T x) {
+  using Bits = typename Format<T>::Bits;
+  const Bits sign = __builtin_bit_cast(Bits, x) & Format<T>::sign;
+  return __builtin_bit_cast(T, static_cast<Bits>(__builtin_bit_cast(Bits, size) | sign));
 }
 
 // x with the lower half of its digits cleared: products of two such are exact.

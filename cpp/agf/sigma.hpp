@@ -115,11 +115,11 @@ template <typename T>
 struct Tanh {
   AGF_HD explicit Tanh(T) {}
   AGF_HD Jet<T> operator()(T z) const {
-    const T size = z < T(0) ? -z : z;
+    const T size = magnitude(z);
     const Exponential<T> e(T(-2) * size);
     const Sum<T> q = reciprocal(e.times(T(1)), T(1));
     const T rising = product(-e.minus_one(), q);
-    const T value = z < T(0) ? -rising : rising;
+    const T value = with_sign(rising, z);
     const Sum<T> slope = e.unscaled(T(4) * square(q));
     return {value, e.scaled(slope.high), e.scaled(product(T(-2) * value, halved(slope)))};
   }
@@ -132,7 +132,7 @@ struct Gelu {
   AGF_HD explicit Gelu(T) {}
   AGF_HD Jet<T> operator()(T z) const {
     constexpr T far = sizeof(T) == sizeof(float) ? T(15) : T(39);
-    const T size = z < T(0) ? -z : z;
+    const T size = magnitude(z);
     const T held = size > far ? far : size;
     const Exponential<T> e = bell(held, T(0.5));
     const Sum<T> q = reciprocal(held, T(3));
@@ -140,7 +140,7 @@ struct Gelu {
     const T tail = e.scaled(product(e.unscaled(factor), q));
     const T cumulative = z < T(0) ? tail : T(1) - tail;
     // Bounded where the exponential vanishes.
-    const T near = z < T(0) ? -held : held;
+    const T near = with_sign(held, z);
     const Sum<T> density = e.unscaled(T(0.39894228040143267794));
     return {(z < T(0) ? near : z) * cumulative, cumulative + e.scaled(density.high * near + density.low * near),
             e.scaled(density.high * (T(2) - near * near))};
@@ -167,7 +167,7 @@ struct Silu {
   AGF_HD explicit Silu(T) {}
   AGF_HD Jet<T> operator()(T z) const {
     constexpr T far = -Format<T>::lowest;
-    const T size = z < T(0) ? -z : z;
+    const T size = magnitude(z);
     const T held = size > far ? far : size;
     const Exponential<T> e(-held);
     const Sum<T> inverse = reciprocal(e.times(T(1)), T(1));
@@ -176,7 +176,7 @@ struct Silu {
     const T p = z < T(0) ? small : large;
     const T q = z < T(0) ? large : small;
     // Bounded where p or q vanishes.
-    const T near = z < T(0) ? -held : held;
+    const T near = with_sign(held, z);
     return {(z < T(0) ? near : z) * p, p * (T(1) + near * q),
             e.times(square(inverse) * (T(2) - held * (T(1) - T(2) * small)))};
   }
@@ -189,15 +189,15 @@ struct Erf {
   AGF_HD explicit Erf(T) {}
   AGF_HD Jet<T> operator()(T z) const {
     constexpr T far = sizeof(T) == sizeof(float) ? T(10.75) : T(28);
-    const T size = z < T(0) ? -z : z;
+    const T size = magnitude(z);
     const T held = size > far ? far : size;
     const Exponential<T> e = bell(held, T(1));
     const T beyond = T(1) - e.times(erfc_scaled(held));
     const T inner = held * erf_core(held * held);
     const T rising = held < T(1) ? inner : beyond;
     const T slope = e.times(T(1.12837916709551257390));
-    const T near = z < T(0) ? -held : held;
-    return {z < T(0) ? -rising : rising, slope, T(-2) * near * slope};
+    const T near = with_sign(held, z);
+    return {with_sign(rising, z), slope, T(-2) * near * slope};
   }
   AGF_HD static Proportional<T> leading() { return {T(1.12837916709551257390)}; }
 };

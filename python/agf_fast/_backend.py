@@ -127,7 +127,9 @@ def info() -> dict[str, Any]:
     -------
     dict
         Plain data: agf_fast, python, numpy, platform, processors, what the compiled core says of itself
-        (isa, isa_available, threads, blas, compiler) or ``core`` with the reason for its absence, and cuda.
+        (isa, isa_available, threads, blas, compiler) or ``core`` with the reason for its absence, and cuda. ``isa`` is
+        the widest instruction set of the machine, or the one of them that the environment variable AGF_ISA names when
+        the core is loaded; ``threads`` see `set_threads`.
 
     Examples
     --------
