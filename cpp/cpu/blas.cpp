@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace agf::cpu::blas {
@@ -62,6 +64,32 @@ std::string folder() {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
+// The library reads this as it is loaded, and with one thread starts none, which would wait beside ours, busily at
+// first.
+class OneThread {
+ public:
+  OneThread() {
+    const char* value = std::getenv(name);
+    set_ = value != nullptr;
+    if (set_) before_ = value;
+    setenv(name, "1", 1);
+  }
+  ~OneThread() {
+    if (set_) {
+      setenv(name, before_.c_str(), 1);
+    } else {
+      unsetenv(name);
+    }
+  }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  static constexpr const char* name = "OPENBLAS_NUM_THREADS";
+  bool set_ = false;
+  std::string before_;
+};
+
 Library open() {
   const std::string path = folder() + "/" AGF_BLAS_FILE;
   int mode = RTLD_NOW | RTLD_LOCAL;
@@ -69,7 +97,11 @@ Library open() {
   // Its calls to itself stay inside it even where another copy's symbols are global. Sanitizers refuse this.
   mode |= RTLD_DEEPBIND;
 #endif
-  void* handle = dlopen(path.c_str(), mode);
+  void* handle = nullptr;
+  {
+    const OneThread one;
+    handle = dlopen(path.c_str(), mode);
+  }
   if (!handle)
     throw std::runtime_error("cannot load the BLAS library: " + std::string(dlerror()) + "; reinstall agf_fast");
   Library lib{};

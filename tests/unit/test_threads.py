@@ -82,8 +82,10 @@ print(agf.info()["threads"])
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
 def test_the_only_threads_are_the_pool_and_they_sleep():
-    code = f"""{LARGE}
+    code = f"""
+import os, numpy
 before = len(os.listdir("/proc/self/task"))
+{LARGE}
 agf.set_threads(3)
 bits()
 print(len(os.listdir("/proc/self/task")) - before)
@@ -98,6 +100,9 @@ time.sleep(0.3)
 print(time.process_time() - began < 0.03)
 """
     assert answer("-c", code).split() == ["2", "True"]
+    # What NumPy's own BLAS would read is left as it was.
+    code = "import os, agf_fast; agf_fast.info(); print(os.popen('echo $OPENBLAS_NUM_THREADS').read().strip())"
+    assert answer("-c", code) == "" and answer("-c", code, OPENBLAS_NUM_THREADS="2") == "2"
     assert "1 thread per call" in _core.info()["blas"]
 
 
