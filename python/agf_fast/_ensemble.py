@@ -137,7 +137,7 @@ class Ensemble(Sequence[Trajectory]):
             losses = [_losses(member) for member in self._members]
             counts = [len(loss) - agf for loss in losses]
             final = [float(loss[-1]) for loss in losses if loss[-1] == loss[-1]]
-            what = "jumps" if agf else "saved points"
+            what = ("jump" if agf else "saved point") + "s" * (max(counts) != 1)
             lines[0] += f": {_range(counts)} {what}, final loss {_range(final, 3) if final else 'unknown'}"
         lines[0] += (
             f"; {number(stats['seconds'], 3)} s on {stats['threads']} thread{'s' * (stats['threads'] != 1)}, "

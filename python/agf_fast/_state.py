@@ -180,12 +180,14 @@ class State:
         log_eta = float("nan") if self.log_eta is None else float(self.log_eta)
         scaled_time = self.extra.get("scaled_time")
         if scaled_time is None:
-            unit = mean_crossing_log(log_norm, kappa, adaptive_rate) if self.log_eta is None else log_eta
             if not np.isfinite(time):
                 raise ValueError(
                     f"state.time is {time} without extra['scaled_time'], expected both; give the scaled time"
                 )
-            scaled_time = 0.0 if time == 0.0 else time * float(np.exp(-unit))
+            scaled_time = 0.0
+            if time != 0.0:
+                unit = mean_crossing_log(log_norm, kappa, adaptive_rate) if self.log_eta is None else log_eta
+                scaled_time = time * float(np.exp(-unit))
         phase_elapsed = float(self.extra.get("phase_elapsed", 0.0))
         if not phase_elapsed >= 0.0:
             raise ValueError(f"state.extra['phase_elapsed'] is {phase_elapsed}, expected a time of at least 0")

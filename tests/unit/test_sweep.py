@@ -34,6 +34,23 @@ def test_the_same_everywhere():
     assert agf.sweep(first_jump, GRID, seed=4).values != here.values
 
 
+def many(width, seed):
+    """An ensemble, which comes back from another process whole."""
+    problem = agf.Attention(np.diag([1.0, 0.5]), context=4)
+    starts = problem.initialize(width, 1e-2, seed=[seed % 1000, 1])
+    return agf.alternating_gradient_flow(problem, starts, max_jumps=1)
+
+
+def test_ensembles_in_worker_processes_take_one_thread_each(threads, monkeypatch):
+    monkeypatch.delenv("AGF_THREADS", raising=False)
+    threads(2)
+    with ProcessPoolExecutor(1, get_context("spawn")) as processes:
+        [there] = agf.sweep(many, {"width": [2]}, executor=processes).values
+    [here] = agf.sweep(many, {"width": [2]}).values
+    assert there.stats["threads"] == 1 and here.stats["threads"] == 2
+    assert there.state == here.state
+
+
 def test_failures_are_kept_with_their_traceback():
     found = agf.sweep(picky, GRID)
     assert [task.status for task in found] == ["done", "failed", "done"] * 2
