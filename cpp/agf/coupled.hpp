@@ -96,6 +96,7 @@ class Coupled final : public Field {
   // Linear algebra of the implicit step: the point of the Jacobian, its parts, and the factors of shift I - J.
   bool stale_ = true, linear_at_start_ = false;
   int age_ = 0, eager_ = 0;
+  double rate_ = 1;  // at which Newton's iteration converges with these factors; 1: not known yet
   double debt_ = 0, shift_ = 0, tolerance_ = 0, noise_ = 0;
   std::vector<double> linear_theta_, linear_points_, linear_rates_, linear_faint_;
   std::vector<double> hessian_, factor_, faint_hessian_, faint_factor_, faint_coupling_, faint_border_, faint_schur_;
@@ -115,6 +116,7 @@ class Coupled final : public Field {
   double scaled(const std::vector<double>& error) const;
   bool attempt_one_step(double h, double& error);
   bool attempt_multistep(double& error);
+  void finish_multistep(double shift);
   void choose_order(double error, int& order, double& factor) const;
   void accept(double error, bool multistep);
   void begin_history();

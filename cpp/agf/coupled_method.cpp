@@ -13,8 +13,8 @@ namespace {
 // of a thin matrix, sigma) makes three times as many for each of its own, a solve (two passes over the factor, from
 // memory) eight times, and any call costs as much as this many.
 constexpr double thin = 3, passing = 8, call = 3e4;
-// Beyond this many unknowns the Hessian and its factor pass 1 GB.
-constexpr std::size_t most_dense = 8000;
+// Beyond this many unknowns one factorisation, which nothing can break off, takes longer than a Ctrl-C may wait.
+constexpr std::size_t most_dense = 2500;
 // Of one multistep step, on the average of all runs measured: iterations, and the shares of a factor and of a Hessian.
 constexpr double iterations = 3.3, factors = 0.2, hessians = 0.07;
 // An implicit step that costs up to this many explicit ones is taken from the start.
