@@ -82,17 +82,19 @@ def peer_flow(case: Case, method: str, rtol: float, times: Any) -> tuple[Any, in
     options: dict[str, Any] = {}
     if method in ("LSODA", "Radau"):
         options["jac"] = lambda _, y: -kernel.hessian(y.reshape(shape))
-    solution = solve_ivp(
-        lambda _, y: kernel.utility_gradient(y.reshape(shape), None).ravel(),
-        (0.0, case.t_end),
-        case.theta.ravel(),
-        method=method,
-        t_eval=times,
-        rtol=rtol,
-        # Far below the start: an absolute tolerance near it would decide when the plateau ends.
-        atol=1e-3 * rtol * np.abs(case.theta).max(),
-        **options,
-    )
+    # Trial steps out of a plateau can be so long that they overflow; they are rejected.
+    with np.errstate(over="ignore", invalid="ignore"):
+        solution = solve_ivp(
+            lambda _, y: kernel.utility_gradient(y.reshape(shape), None).ravel(),
+            (0.0, case.t_end),
+            case.theta.ravel(),
+            method=method,
+            t_eval=times,
+            rtol=rtol,
+            # Far below the start: an absolute tolerance near it would decide when the plateau ends.
+            atol=1e-3 * rtol * np.abs(case.theta).max(),
+            **options,
+        )
     assert solution.success, (case.name, method, rtol, solution.message)
     return solution.y.T, int(solution.nfev), int(solution.njev)
 
@@ -117,7 +119,7 @@ def measure(case: Case) -> list[Curve]:
     curves = []
     for method, run in runs.items():
         curve = Curve(case.name, method)
-        for rtol in RTOL:
+        for rtol in RTOL[:-1] if case.kinked else RTOL:
             begun = time.perf_counter()
             states, evaluations, hessians = run(rtol)
             curve.seconds.append(time.perf_counter() - begun)

@@ -200,6 +200,7 @@ Coupled::Step Coupled::advance(double limit, double horizon, double& moved) {
 bool Coupled::attempt_one_step(double h, double& error) {
   tolerance_ = accuracy_.local;
   forcing_ = 0;
+  if (problem_.kinked()) trial_course_.work += implicit_ ? one_step_cost(dense_) : explicit_cost();
   if (implicit_) {
     if (stale_ || !linear_at_start_) {
       linearize(y_.data(), f_.data(), *signal_, faint_gradient_.data());
@@ -400,6 +401,7 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
     }
     moved = last_ = h;
     accept(error, multistep);
+    take_turns(moved, horizon - moved);
     return Step::accepted;
   }
   return Step::failed;

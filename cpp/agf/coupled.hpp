@@ -80,6 +80,14 @@ class Coupled final : public Field {
   // Explicit work done, and how much of it on end was held by stability.
   double spent_ = 0, stiff_spent_ = 0;
   long stiff_steps_ = 0, calm_steps_ = 0;
+  // Kinked problems: how far the present method has come at what work, the best explicit steps did and what the other
+  // method did last, in time per work; stretches of work since it was tried, and when it is to be tried again.
+  struct Course {
+    double time = 0, work = 0, best = 0, other = 0;
+    long stretches = 0, gap = 1;
+    bool trying = false;
+  };
+  Course trial_course_;
   double forcing_ = 0;    // what a solve by products may leave of a right-hand side
   double products_ = 12;  // Hessian-vector products of one solve, as far as known
   std::vector<double> theta_, gradient_, f_, y_, before_;
@@ -137,6 +145,8 @@ class Coupled final : public Field {
   void reconsider_algebra();
   void choose_method();
   void go_implicit();
+  void go(bool implicit);
+  void take_turns(double moved, double horizon);
   void watch_stiffness(double h);
   bool changes_over(double horizon) const;
   Step try_advance(double limit, double horizon, double& moved);
