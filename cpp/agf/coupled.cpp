@@ -228,6 +228,7 @@ bool Coupled::attempt_multistep(double& error) {
   tolerance_ = std::max(accuracy_.local, std::min(noise_margin * noise_ / history_.shift(), most_noise));
   forcing_ = 0.05;
   constexpr int most_iterations = 6;
+  constexpr double foreseen = 0.02;  // the same where it has not been looked at
   constexpr double divergence = 0.5, slowing = 0.3;
   constexpr double tolerance = 0.05;  // of the local one: of what a step may be off, what Newton's iteration may add
   const std::size_t total = size();
@@ -286,9 +287,9 @@ bool Coupled::attempt_multistep(double& error) {
         }
         before = size;
       }
-      if (known || (rate_ < divergence && size * rate_ <= tolerance * (1 - rate_))) {
+      if (known || (rate_ < divergence && size * rate_ <= foreseen * (1 - rate_))) {
         if (!known) finish_multistep(shift);
-        if (!fresh) debt_ += std::max(iteration - 1, 0) * evaluation;
+        if (!fresh) debt_ += (known ? iteration - 1 : iteration) * evaluation;
         ++age_;
         eager_ = std::max(eager_ - 1, 0);
         noise_ *= 0.95;
@@ -350,7 +351,7 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
     for (std::size_t e = n; e < size(); e += m_ + 1) rate = std::max(rate, norm(m_ + 1, &f_[e]));
     h_ = rate > 0 ? 0.01 / rate : 1.0;
   }
-  const double evaluation_noise = 64 * problem_.epsilon();
+  const double evaluation_noise = 40 * problem_.epsilon();
   int failures = 0;
   for (int attempt = 0; attempt < most_rejections; ++attempt) {
     if (control_.poll()) return Step::stopped;

@@ -105,8 +105,8 @@ void Coupled::go(bool implicit) {
   spent_ = stiff_spent_ = 0;
 }
 
-// Kinks: explicit steps cross them at little cost and chatter where the flow slides along one; implicit steps slide, and
-// take many to cross. Which of the two a flow does changes on its way and shows in neither's steps, only in how far
+// Kinks: explicit steps cross them at little cost and chatter where the flow slides along one; implicit steps slide,
+// and take many to cross. Which of the two a flow does changes on its way and shows in neither's steps, only in how far
 // they come: so each is tried in turn, over stretches of equal work, and the one that comes farther goes on, the other
 // being tried again ever more rarely for as long as it loses.
 void Coupled::take_turns(double moved, double horizon) {
