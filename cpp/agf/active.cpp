@@ -137,8 +137,8 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   double idle_square = 0;
   bool implicit = flow.implicit();
   for (long steps = 0;; ++steps) {
-    // Each method has its own limit.
-    if (flow.implicit() != implicit) {
+    // Each method has its own limit; between kinks they take turns and have one.
+    if (flow.implicit() != implicit && !problem.kinked()) {
       implicit = flow.implicit();
       steps = 0;
     }

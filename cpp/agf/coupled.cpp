@@ -200,6 +200,7 @@ Coupled::Step Coupled::advance(double limit, double horizon, double& moved) {
 bool Coupled::attempt_one_step(double h, double& error) {
   tolerance_ = accuracy_.local;
   forcing_ = 0;
+  if (problem_.kinked()) trial_course_.work += implicit_ ? one_step_cost(dense_) : explicit_cost();
   if (implicit_) {
     if (stale_ || !linear_at_start_) {
       linearize(y_.data(), f_.data(), *signal_, faint_gradient_.data());
@@ -221,13 +222,14 @@ bool Coupled::attempt_one_step(double h, double& error) {
 }
 
 // Newton's iteration with a Jacobian that is kept for as long as that is cheaper; then with one made at the prediction.
-// The last evaluation is at y1 itself: it proves convergence, and the next step begins with it.
+// It ends when what is left, by the rate at which it has converged so far, is below the tolerance.
 bool Coupled::attempt_multistep(double& error) {
   const double most_noise = std::max(roughest, most_roundings * problem_.epsilon());
   tolerance_ = std::max(accuracy_.local, std::min(noise_margin * noise_ / history_.shift(), most_noise));
   forcing_ = 0.05;
   constexpr int most_iterations = 6;
-  constexpr double divergence = 0.5;
+  constexpr double foreseen = 0.02;  // the same where it has not been looked at
+  constexpr double divergence = 0.5, slowing = 0.3;
   constexpr double tolerance = 0.05;  // of the local one: of what a step may be off, what Newton's iteration may add
   const std::size_t total = size();
   const double shift = history_.shift();
@@ -252,7 +254,9 @@ bool Coupled::attempt_multistep(double& error) {
     // A factor made for another step size serves while the two are near and another would cost more than iterations do.
     const double drift = shift_ / shift;
     const bool near = shift == shift_ || (costly && std::abs(drift - 1) < near_shift);
-    const bool ready = (!fresh && near) || factor(shift);
+    const bool kept = !fresh && near;
+    if (!kept) rate_ = 1;
+    const bool ready = kept || factor(shift);
     // Corrections come out as 1 times what they should be along stiff components, as shift / shift_ times along slow
     // ones; times the harmonic mean of the inverses they are equally far off on both.
     const double damping = shift == shift_ ? 1 : 2 * drift / (1 + drift);
@@ -265,6 +269,7 @@ bool Coupled::attempt_multistep(double& error) {
         for (double& e : change_) e *= damping;
       const double size = scaled(change_);
       if (!std::isfinite(size)) break;
+      if (iteration > 0) rate_ = std::max(slowing * rate_, size / before);
       if (iteration > 0 && size > tolerance) {
         const bool stalled = size > divergence * before;
         // With an old Jacobian slow convergence says nothing about rounding; with a new one it does: no iteration gets
@@ -273,18 +278,23 @@ bool Coupled::attempt_multistep(double& error) {
         if (stalled) noise_ = std::max(noise_, size * tolerance_ * shift);
         if (stalled && size > 0.3) break;
       }
-      if (iteration > 0 && (size <= tolerance || size > divergence * before)) {
-        if (!fresh) debt_ += (iteration - 1) * evaluation;
+      // Converged already: the last evaluation was at y1 itself.
+      const bool known = iteration > 0 && (size <= tolerance || size > divergence * before);
+      if (!known) {
+        for (std::size_t e = 0; e < total; ++e) {
+          correction_[e] += change_[e];
+          trial_.y1[e] = predicted_[e] + correction_[e];
+        }
+        before = size;
+      }
+      if (known || (rate_ < divergence && size * rate_ <= foreseen * (1 - rate_))) {
+        if (!known) finish_multistep(shift);
+        if (!fresh) debt_ += (known ? iteration - 1 : iteration) * evaluation;
         ++age_;
         eager_ = std::max(eager_ - 1, 0);
         noise_ *= 0.95;
         error = Differences::error_constant(history_.order()) * scaled(correction_);
         return true;
-      }
-      before = size;
-      for (std::size_t e = 0; e < total; ++e) {
-        correction_[e] += change_[e];
-        trial_.y1[e] = predicted_[e] + correction_[e];
       }
       rhs(one_system, trial_.y1.data(), trial_.f1.data());
     }
@@ -292,6 +302,18 @@ bool Coupled::attempt_multistep(double& error) {
     // Stiff neurons in a curved valley want a new Jacobian at every step.
     if (age_ <= 2) eager_ = 8;
   }
+}
+
+// F at the end of a step that has converged is what its equation says, nearer than an evaluation there: that has the
+// error of y1 times the fastest rate, not times the shift. The loss has to be looked up; so have faint neurons' slopes.
+void Coupled::finish_multistep(double shift) {
+  if (!faint_.empty()) {
+    rhs(one_system, trial_.y1.data(), trial_.f1.data());
+    trial_slopes_ = slopes_;
+    return;
+  }
+  for (std::size_t e = 0; e < size(); ++e) trial_.f1[e] = shift * (psi_[e] + correction_[e]);
+  trial_loss_ = problem_.residual(trial_.y1.data(), coupled(), *trial_signal_, shape());
 }
 
 // Order and step of what follows, from the errors that the orders beside the present one would have made.
@@ -329,7 +351,7 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
     for (std::size_t e = n; e < size(); e += m_ + 1) rate = std::max(rate, norm(m_ + 1, &f_[e]));
     h_ = rate > 0 ? 0.01 / rate : 1.0;
   }
-  const double evaluation_noise = 64 * problem_.epsilon();
+  const double evaluation_noise = 40 * problem_.epsilon();
   int failures = 0;
   for (int attempt = 0; attempt < most_rejections; ++attempt) {
     if (control_.poll()) return Step::stopped;
@@ -380,6 +402,7 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
     }
     moved = last_ = h;
     accept(error, multistep);
+    take_turns(moved, horizon - moved);
     return Step::accepted;
   }
   return Step::failed;

@@ -80,6 +80,14 @@ class Coupled final : public Field {
   // Explicit work done, and how much of it on end was held by stability.
   double spent_ = 0, stiff_spent_ = 0;
   long stiff_steps_ = 0, calm_steps_ = 0;
+  // Kinked problems: how far the present method has come at what work, the best explicit steps did and what the other
+  // method did last, in time per work; stretches of work since it was tried, and when it is to be tried again.
+  struct Course {
+    double time = 0, work = 0, best = 0, other = 0;
+    long stretches = 0, gap = 1;
+    bool trying = false;
+  };
+  Course trial_course_;
   double forcing_ = 0;    // what a solve by products may leave of a right-hand side
   double products_ = 12;  // Hessian-vector products of one solve, as far as known
   std::vector<double> theta_, gradient_, f_, y_, before_;
@@ -96,6 +104,7 @@ class Coupled final : public Field {
   // Linear algebra of the implicit step: the point of the Jacobian, its parts, and the factors of shift I - J.
   bool stale_ = true, linear_at_start_ = false;
   int age_ = 0, eager_ = 0;
+  double rate_ = 1;  // at which Newton's iteration converges with these factors; 1: not known yet
   double debt_ = 0, shift_ = 0, tolerance_ = 0, noise_ = 0;
   std::vector<double> linear_theta_, linear_points_, linear_rates_, linear_faint_;
   std::vector<double> hessian_, factor_, faint_hessian_, faint_factor_, faint_coupling_, faint_border_, faint_schur_;
@@ -115,6 +124,7 @@ class Coupled final : public Field {
   double scaled(const std::vector<double>& error) const;
   bool attempt_one_step(double h, double& error);
   bool attempt_multistep(double& error);
+  void finish_multistep(double shift);
   void choose_order(double error, int& order, double& factor) const;
   void accept(double error, bool multistep);
   void begin_history();
@@ -135,6 +145,8 @@ class Coupled final : public Field {
   void reconsider_algebra();
   void choose_method();
   void go_implicit();
+  void go(bool implicit);
+  void take_turns(double moved, double horizon);
   void watch_stiffness(double h);
   bool changes_over(double horizon) const;
   Step try_advance(double limit, double horizon, double& moved);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "coupled.hpp"
+#include "interrupt.hpp"
 #include "linear.hpp"
 
 namespace agf {
@@ -13,8 +14,8 @@ namespace {
 // of a thin matrix, sigma) makes three times as many for each of its own, a solve (two passes over the factor, from
 // memory) eight times, and any call costs as much as this many.
 constexpr double thin = 3, passing = 8, call = 3e4;
-// Beyond this many unknowns the Hessian and its factor pass 1 GB.
-constexpr std::size_t most_dense = 8000;
+// Beyond this many unknowns one factorisation, which nothing can break off, takes longer than a Ctrl-C may wait.
+constexpr std::size_t most_dense = 2500;
 // Of one multistep step, on the average of all runs measured: iterations, and the shares of a factor and of a Hessian.
 constexpr double iterations = 3.3, factors = 0.2, hessians = 0.07;
 // An implicit step that costs up to this many explicit ones is taken from the start.
@@ -85,17 +86,60 @@ void Coupled::reconsider_algebra() {
 }
 
 void Coupled::choose_method() {
+  const bool stays = problem_.kinked() && implicit_;
   implicit_ = false;
+  trial_course_ = {};
   stiff_steps_ = calm_steps_ = 0;
   spent_ = stiff_spent_ = 0;
   choose_algebra();
-  if (may_be_implicit() && one_step_cost(dense_) <= cheap * explicit_cost()) go_implicit();
+  if (problem_.kinked() ? stays : may_be_implicit() && one_step_cost(dense_) <= cheap * explicit_cost()) go_implicit();
 }
 
-void Coupled::go_implicit() {
-  implicit_ = true;
-  accuracy_ = accuracy(options_.rtol, problem_, true);
+void Coupled::go_implicit() { go(true); }
+
+void Coupled::go(bool implicit) {
+  implicit_ = implicit;
+  accuracy_ = accuracy(options_.rtol, problem_, implicit);
   stale_ = true;
+  stiff_steps_ = calm_steps_ = 0;
+  spent_ = stiff_spent_ = 0;
+}
+
+// Kinks: explicit steps cross them at little cost and chatter where the flow slides along one; implicit steps slide,
+// and take many to cross. Which of the two a flow does changes on its way and shows in neither's steps, only in how far
+// they come: so each is tried in turn, over stretches of equal work, and the one that comes farther goes on, the other
+// being tried again ever more rarely for as long as it loses.
+void Coupled::take_turns(double moved, double horizon) {
+  constexpr double explicit_steps = 200, implicit_steps = 24;
+  constexpr double slowed = 0.1;
+  constexpr long first_gap = 4, longest_gap = 1024;
+  if (!problem_.kinked() || !may_be_implicit()) return;
+  Course& c = trial_course_;
+  const double one_step = one_step_cost(dense_);
+  c.time += moved;
+  if (c.work < std::max(explicit_steps * explicit_cost(), implicit_steps * one_step)) return;
+  const double speed = c.time / c.work;
+  c.time = c.work = 0;
+  ++c.stretches;
+  if (!implicit_) c.best = std::max(c.best, speed);
+  bool change = false;
+  if (c.trying) {
+    c.trying = false;
+    c.stretches = 0;
+    change = speed < c.other;
+    c.gap = change ? std::min(2 * c.gap, longest_gap) : first_gap;
+  } else if (implicit_ || speed < slowed * c.best || stiff_steps_ >= fewest_stiff ||
+             (std::isfinite(horizon) && horizon > patience * one_step * speed)) {
+    change = c.trying = c.stretches >= c.gap;
+  }
+  c.other = speed;
+  if (!change) return;
+  go(!implicit_);
+  try {
+    evaluate(false);
+  } catch (const Interrupted&) {
+    // As after any step.
+  }
 }
 
 // |lambda| of the fastest relaxation from the last two stages of an explicit step, which are both at its end (Hairer
@@ -119,13 +163,11 @@ void Coupled::watch_stiffness(double h) {
 }
 
 // An explicit run changes over once the work that stiffness has cost it would have paid for the change: whatever comes
-// then, it has done no more than twice the work of the better choice. At a kink one step looks stiff, and where neurons
-// cross kinks without sliding along them implicit steps are the worse choice by far: there it takes more to believe.
+// then, it has done no more than twice the work of the better choice.
 bool Coupled::changes_over(double horizon) const {
-  if (implicit_ || !may_be_implicit()) return false;
+  if (implicit_ || problem_.kinked() || !may_be_implicit()) return false;
   const double one_step = one_step_cost(dense_);
   const double ahead = std::isfinite(horizon) ? explicit_cost() * horizon / h_ : infinity;
-  if (problem_.kinked()) return stiff_spent_ > patience * one_step;
   if (stiff_steps_ >= fewest_stiff) {
     const double start = one_step + jacobian_cost();
     double rate = 0;

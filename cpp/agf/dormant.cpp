@@ -16,6 +16,10 @@ namespace {
 // Crossing times that agree to this relative distance are one event (exact ties by symmetry).
 constexpr double tie = 1e-12;
 constexpr long most_rounds = 100000;
+// A log-norm this close to the threshold has landed: what is left is closed along the tangent, to its square.
+constexpr double landed = 1e-8;
+// An aligned neuron's plateau is a straight line, and its steps grow by this factor.
+constexpr double longest_stride = 30;
 // ln(1 / rounding error), and the speed (relative to the growth of small displacements) of a neuron at rest as far as
 // an active phase's residual tells.
 constexpr double forgetting = 36, at_rest = 1e-6;
@@ -348,6 +352,8 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
   double finish = options.log_limit;
   for (const auto& runner : runners) finish = std::min(finish, runner.crossed);
 
+  // Between kinks a long step is soon too long.
+  const double stride = problem.kinked() ? usual_stride : longest_stride;
   Trial trial;
   std::vector<int> which, accepted;
   std::vector<double> h, y0, f0, rows(size);
@@ -414,7 +420,7 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
         // Beyond a turn of about a radian the chart is a poor one.
         if (!(norm(m, &trial.y1[k * size]) < 2)) error = infinity;
       }
-      const double factor = step_factor(error, runner.rejected);
+      const double factor = step_factor(error, runner.rejected, stride);
       if (!(error <= 1)) {
         ++stats.rejected;
         runner.rejected = true;
@@ -447,13 +453,16 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
         which = landing;
         h = landing_h;
         step();
+        bool there = true;
         for (std::size_t k = 0; k < landing.size(); ++k) {
           const std::size_t e = k * size + m;
+          there = there && std::abs(trial.y1[e] - options.threshold) <= landed;
           const double rate = (trial.y1[e] - y0[e]) / h[k];
           const double slope = std::max(path_of(k).slope(1) / h[k], 0.1 * std::abs(rate));
           if (pass < 2 && slope > 0)
             landing_h[k] = std::max(0.5 * h[k], h[k] - (trial.y1[e] - options.threshold) / slope);
         }
+        if (there) break;
       }
       for (std::size_t k = 0; k < landing.size(); ++k) {
         const auto i = static_cast<std::size_t>(landing[k]);

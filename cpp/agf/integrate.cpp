@@ -30,10 +30,10 @@ Accuracy accuracy(double rtol, const Problem& problem, bool implicit) {
 
 double step_reach(double error, int order) { return 0.9 * std::pow(std::max(error, 1e-10), -1.0 / (order + 1)); }
 
-double step_factor(double error, bool after_rejection) {
+double step_factor(double error, bool after_rejection, double most) {
   if (!std::isfinite(error)) return 0.2;
   const double factor = step_reach(error, 4);
-  return std::clamp(factor, 0.2, after_rejection ? 1.0 : 6.0);
+  return std::clamp(factor, 0.2, after_rejection ? 1.0 : most);
 }
 
 void explicit_step(Field& field, const std::vector<int>& which, const double* h, const double* y0, const double* f0,

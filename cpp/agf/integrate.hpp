@@ -58,7 +58,9 @@ Accuracy accuracy(double rtol, const Problem& problem, bool implicit);
 
 // How many times longer a step of a method whose local error is of order h^(order+1) may be, to be just acceptable.
 double step_reach(double error, int order);
-// Next step from the scaled error (1: just acceptable) of an embedded pair of orders 5 and 4.
-double step_factor(double error, bool after_rejection);
+// Next step from the scaled error (1: just acceptable) of an embedded pair of orders 5 and 4, at most so many times
+// as long.
+inline constexpr double usual_stride = 6;
+double step_factor(double error, bool after_rejection, double most = usual_stride);
 
 }  // namespace agf
