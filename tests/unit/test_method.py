@@ -9,7 +9,7 @@ from support.problems import teacher_data
 
 
 def test_a_stiff_flow_changes_over():
-    """Cheap evaluations and a dear Hessian: held by stability, an explicit run would take 20 times as many."""
+    """Cheap evaluations and a dear Hessian: held by stability, an explicit run takes tens of times as many."""
     problem = agf.Attention(np.diag(1.0 / np.arange(1, 13)), context=24)
     path = agf.alternating_gradient_flow(problem, problem.initialize(12, scale=1e-2, seed=0), rtol=1e-6)
     levels = problem.theory().levels
