@@ -2,7 +2,13 @@
 
 Every method integrates the same right-hand side, our kernel, from the same start; LSODA and Radau are also given the
 exact Jacobian. Error: the largest distance from the reference on a grid of times, relative to the largest norm there.
-Work: evaluations of the right-hand side, and Hessians beside them, as each method counts its own."""
+Work: evaluations of the right-hand side, and Hessians beside them, as each method counts its own. Ours also knows the
+loss at the end of every step, which takes the residual there, half an evaluation that is none of the right-hand side.
+
+What to expect. Explicit methods pay for stiffness whatever the tolerance. LSODA's formulas of order up to 12 need the
+fewest evaluations where smooth growth is followed to many digits: ours stop at order 5, as all that damp stiff
+neurons at any step do. Across kinks all lose their order; where a flow slides along one, explicit methods chatter, so
+this case has none that does."""
 
 from __future__ import annotations
 
@@ -66,9 +72,9 @@ def cases() -> list[Case]:
     attention = agf.Attention(np.diag([1.0, 0.7, 0.5, 0.3]), context=8)
     rows = [
         ("modular", modular, 8, 1e-2, 140.0, 1e-7),
-        ("relu", relu, 3, 1e-2, 15.0, 1e-5),
+        ("relu", relu, 3, 1e-2, 15.0, 1e-4),
         ("tanh", tanh, 8, 1e-3, 12.0, 1e-7),
-        ("attention", attention, 4, 1e-2, 150.0, 1e-7),
+        ("attention", attention, 4, 1e-2, 150.0, 1e-6),
     ]
     return [
         Case(name, problem, problem.initialize(width, scale=scale, seed=0).parameters(), t_end, exact, name == "relu")
