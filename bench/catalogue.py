@@ -33,6 +33,7 @@ CASES = {
     "modular-phase": Case("bench.modular:modular_phase"),
     "flow-dop853": Case("bench.modular:flow_dop853"),
     "scales": Case("bench.scales:scales"),
+    "work-precision": Case("bench.work_precision:work_precision"),
     "ensembles": Case("bench.ensembles:ensembles", 2, pinned=False),
     "reproduce": Case("bench.reproduce:reproduce", 2, pinned=False),
 }

@@ -11,7 +11,9 @@ import numpy as np
 import agf_fast as agf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support.problems import MODULAR_PERIOD, modular_data, modular_template, teacher_data
+from support.problems import MODULAR_PERIOD, modular_template
+from support.problems import modular_data as modular_data
+from support.problems import teacher_data as teacher_data
 
 Sized = tuple[Any, int | None]
 
