@@ -188,36 +188,37 @@ auto DenseCpu<T>::cut_finely(std::size_t count, std::size_t samples, const Input
 
 // --------------------------------------------------------------------------------------------------------- leaves
 
-// Writes the tile of f (c, t.length), or of y - f: the part of it that the `first` neurons give, or adds the part of
-// others.
+// Where the tile of a sum over neurons, (c, t.length), is formed: in its place if that is transposed and empty.
 template <typename T>
-void DenseCpu<T>::settle(T* f, Tile t, bool residual, bool first, Target to) const {
-  for (std::size_t o = 0; o < c_; ++o) {
-    T* at = f + o * t.length;
-    const T* y = residual && first ? y_.data() + o * columns_ + t.row : nullptr;
-    if (y) {
-      for (std::size_t i = 0; i < t.b; ++i) at[i] = y[i] - at[i];
-    } else if (residual) {
-      for (std::size_t i = 0; i < t.b; ++i) at[i] = -at[i];
-    }
-    if (!to.transposed) continue;
-    T* out = to.values + o * columns_ + t.row;
-    if (first) {
-      std::copy_n(at, t.b, out);
-      std::fill(out + t.b, out + t.length, T(0));
-    } else {
-      for (std::size_t i = 0; i < t.b; ++i) out[i] += at[i];
-    }
-  }
-  if (to.transposed) return;
-  T* out = to.values + t.row * c_;
+auto DenseCpu<T>::room_for(Scratch& scratch, Tile t, bool first, Target to) const -> Room {
+  if (first && to.transposed) return {to.values + t.row, columns_};
+  return {scratch.take<T>(c_ * t.length), t.length};
+}
+
+// Turns the sum over the first neurons, or over further ones, into what is asked for and puts it into its place;
+// returns the sum of squares there.
+template <typename T>
+double DenseCpu<T>::settle(Room f, Tile t, bool residual, bool first, Target to) const {
+  double squares = 0;
   if (first) {
-    loops<T>().transpose(c_, t.b, f, t.length, out, c_);
-  } else {
+    for (std::size_t o = 0; o < c_; ++o) {
+      T* at = f.at + o * f.stride;
+      squares += residual ? loops<T>().difference(t.b, y_.data() + o * columns_ + t.row, at, at)
+                          : loops<T>().sum_squares(t.b, at);
+      if (to.transposed) std::fill(at + t.b, at + t.length, T(0));
+    }
+    if (!to.transposed) loops<T>().transpose(c_, t.b, f.at, f.stride, to.values + t.row * c_, c_);
+    return squares;
+  }
+  const T sign = residual ? T(-1) : T(1);
+  for (std::size_t o = 0; o < c_; ++o) {
     for (std::size_t i = 0; i < t.b; ++i) {
-      for (std::size_t o = 0; o < c_; ++o) out[i * c_ + o] += f[o * t.length + i];
+      T& out = to.values[to.transposed ? o * columns_ + t.row + i : (t.row + i) * c_ + o];
+      out += sign * f.at[o * f.stride + i];
+      squares += static_cast<double>(out) * static_cast<double>(out);
     }
   }
+  return squares;
 }
 
 // sum_i f_i, or y - sum_i f_i where the residual is asked for; returns 1/2 E|.|^2 of what is written.
@@ -246,8 +247,8 @@ double DenseCpu<T>::forward(const P* theta, std::size_t count, const Inputs& inp
     pool::for_each(p.tiles, flops, [&](std::size_t index) {
       const Tile t = tile_at<T>(index, p.rows, samples);
       Scratch scratch;
-      T* f = scratch.take<T>(c_ * t.length);
-      if (held == 0) std::fill_n(f, c_ * t.length, T(0));
+      const Room f = room_for(scratch, t, begin == 0, to);
+      for (std::size_t o = 0; held == 0 && o < c_; ++o) std::fill_n(f.at + o * f.stride, t.length, T(0));
       for (std::size_t k = 0; k < held; ++k) {
         if (flops > pool::worth_sharing) look_for_interruption();
         const Block& block = blocks[k];
@@ -255,18 +256,9 @@ double DenseCpu<T>::forward(const P* theta, std::size_t count, const Inputs& inp
         T* z = take_tile(inner, block, t);
         analyse(block, inputs, t, z);
         loops<T>().value(sigma, block.ramp, row_count(block, t), row_length(block, t), z);
-        readout(block, t, z, k > 0, f);
+        readout(block, t, z, k > 0, f.at, f.stride);
       }
-      settle(f, t, residual, begin == 0, to);
-      if (end < count) return;
-      if (to.transposed) {
-        squares[index] = 0;
-        for (std::size_t o = 0; o < c_; ++o) {
-          squares[index] += loops<T>().sum_squares(t.b, to.values + o * columns_ + t.row);
-        }
-      } else {
-        squares[index] = loops<T>().sum_squares(t.b * c_, to.values + t.row * c_);
-      }
+      squares[index] = settle(f, t, residual, begin == 0, to);
     });
   }
   double sum = 0;
@@ -301,8 +293,8 @@ void DenseCpu<T>::derivative(const P* theta, const P* v, std::size_t count, T* d
     pool::for_each(p.tiles, flops, [&](std::size_t index) {
       const Tile tile = tile_at<T>(index, p.rows, n_);
       Scratch scratch;
-      T* f = scratch.take<T>(c_ * tile.length);
-      if (held == 0) std::fill_n(f, c_ * tile.length, T(0));
+      const Room f = room_for(scratch, tile, begin == 0, Target{dr, true});
+      for (std::size_t o = 0; held == 0 && o < c_; ++o) std::fill_n(f.at + o * f.stride, tile.length, T(0));
       for (std::size_t k = 0; k < held; ++k) {
         if (flops > pool::worth_sharing) look_for_interruption();
         const auto& [at, along] = blocks[k];
@@ -312,11 +304,11 @@ void DenseCpu<T>::derivative(const P* theta, const P* v, std::size_t count, T* d
         analyse(at, inputs, tile, z);
         analyse(along, inputs, tile, t);
         loops<T>().pair(sigma, at.ramp, row_count(at, tile), row_length(at, tile), z, t);
-        readout(along, tile, z, k > 0, f);
-        readout(at, tile, t, true, f);
+        readout(along, tile, z, k > 0, f.at, f.stride);
+        readout(at, tile, t, true, f.at, f.stride);
       }
       for (std::size_t o = 0; o < c_; ++o) {
-        const T* from = f + o * tile.length;
+        const T* from = f.at + o * f.stride;
         T* out = dr + o * columns_ + tile.row;
         for (std::size_t i = 0; i < tile.b; ++i) out[i] = (begin ? out[i] : T(0)) - from[i];
         std::fill(out + tile.b, out + tile.length, T(0));

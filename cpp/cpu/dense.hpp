@@ -86,6 +86,10 @@ class DenseCpu final : public Problem {
     T* values;
     bool transposed;
   };
+  struct Room {
+    T* at;
+    std::size_t stride;
+  };
 
   Inputs inputs_of_samples() const;
   // What signals hold.
@@ -104,7 +108,8 @@ class DenseCpu final : public Problem {
   std::vector<To> inputs_in() const;
   template <typename To>
   std::vector<To> targets_in() const;
-  void settle(T* f, dense::Tile t, bool residual, bool first, Target to) const;
+  Room room_for(Scratch& scratch, dense::Tile t, bool first, Target to) const;
+  double settle(Room f, dense::Tile t, bool residual, bool first, Target to) const;
   template <typename P>
   void derivative(const P* theta, const P* v, std::size_t count, T* dr, Shape shape) const;
   template <typename P>

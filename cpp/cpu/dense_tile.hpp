@@ -111,12 +111,12 @@ Block<T> block_of(Scratch& scratch, const P* theta, const double* ramp, std::siz
     p.a = columns + d * p.padded;
   } else if (!inputs.transposed) {
     const std::size_t length = round_up(d, unit<T>);
-    T* rows = scratch.take<T>(h * length);
+    T* copies = scratch.take<T>(h * length);
     for (std::size_t j = 0; j < h; ++j) {
-      std::copy_n(p.theta + j * p.m, d, rows + j * length);
-      std::fill(rows + j * length + d, rows + (j + 1) * length, T(0));
+      std::copy_n(p.theta + j * p.m, d, copies + j * length);
+      std::fill(copies + j * length + d, copies + (j + 1) * length, T(0));
     }
-    p.w = rows;
+    p.w = copies;
   }
   return p;
 }
@@ -244,13 +244,13 @@ void collect_outputs(const Block<T>& p, Columns<T> r, Tile t, const T* factor, b
   }
 }
 
-// f (c, t.length) <- sum over the block of a s, or added to it
+// f (c, t.length), rows `stride` apart, <- sum over the block of a s, or added to it
 template <typename T>
-void readout(const Block<T>& p, Tile t, const T* factor, bool add, T* f) {
+void readout(const Block<T>& p, Tile t, const T* factor, bool add, T* f, std::size_t stride) {
   if (p.along_neurons) {
-    loops<T>().dots(p.c, t.b, p.h, p.a, p.padded, factor, p.padded, add, f, t.length);
+    loops<T>().dots(p.c, t.b, p.h, p.a, p.padded, factor, p.padded, add, f, stride);
   } else {
-    loops<T>().outer_columns(p.c, t.length, p.h, p.theta + p.d, p.m, factor, t.length, add, f, t.length);
+    loops<T>().outer_columns(p.c, t.length, p.h, p.theta + p.d, p.m, factor, t.length, add, f, stride);
   }
 }
 

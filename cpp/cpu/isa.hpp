@@ -17,6 +17,8 @@ struct Loops {
   void (*multiply)(size_t n, const T* a, const T* b, T* y);
   // The sum of squares, accumulated in double.
   double (*sum_squares)(size_t n, const T* a);
+  // y <- a - b, and the sum of squares of what is written, accumulated in double; y may be b.
+  double (*difference)(size_t n, const T* a, const T* b, T* y);
   // total <- total + a
   void (*add)(size_t n, const T* a, double* total);
   // Products and transposition, see cpu/product.hpp. outer: A(i, p) = a[i stride + p]; outer_columns: a[i + p stride].

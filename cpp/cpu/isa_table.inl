@@ -31,23 +31,36 @@ void multiply(size_t n, const T* a, const T* b, T* y) {
   for (size_t i = 0; i < n; ++i) y[i] = a[i] * b[i];
 }
 
-// Eight running sums: the order is fixed, and the compiler may keep them in vectors without reordering anything.
-template <typename T>
-double sum_squares(size_t n, const T* a) {
-  constexpr size_t lanes = 8;
-  double sums[lanes] = {};
+// The sum of squares of term(0), ..., term(n - 1) in eight running sums: the order is fixed, and the compiler may keep
+// them in vectors without reordering anything.
+template <typename Term>
+double eight_sums(size_t n, const Term& term) {
+  constexpr size_t lanes_of_sum = 8;
+  double sums[lanes_of_sum] = {};
   size_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    for (size_t k = 0; k < lanes; ++k) {
-      const double v = static_cast<double>(a[i + k]);
+  for (; i + lanes_of_sum <= n; i += lanes_of_sum) {
+    for (size_t k = 0; k < lanes_of_sum; ++k) {
+      const double v = term(i + k);
       sums[k] += v * v;
     }
   }
   for (size_t k = 0; i < n; ++i, ++k) {
-    const double v = static_cast<double>(a[i]);
+    const double v = term(i);
     sums[k] += v * v;
   }
   return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
+template <typename T>
+double sum_squares(size_t n, const T* a) {
+  return eight_sums(n, [a](size_t i) { return static_cast<double>(a[i]); });
+}
+
+template <typename T>
+double difference(size_t n, const T* a, const T* b, T* y) {
+  // The second pass finds its numbers in the first level of the cache, and both become vectors.
+  for (size_t i = 0; i < n; ++i) y[i] = a[i] - b[i];
+  return sum_squares(n, y);
 }
 
 template <typename T>
@@ -63,6 +76,7 @@ constexpr cpu::Loops<T> table() {
           jets<T>,
           multiply<T>,
           sum_squares<T>,
+          difference<T>,
           add<T>,
           outer<T, Order::inner>,
           outer<T, Order::outer>,
