@@ -49,13 +49,9 @@ std::vector<std::size_t> BasisFactor::compact() {
   return old;
 }
 
-void BasisFactor::forward(double* x) const {
-  loops_.forward(slots(), ld_, r_.data(), inverse_.data(), live_.data(), x);
-}
+void BasisFactor::forward(double* x) const { loops_.forward(slots(), ld_, r_.data(), inverse_.data(), x); }
 
-void BasisFactor::backward(double* x) const {
-  loops_.backward(slots(), ld_, r_.data(), inverse_.data(), live_.data(), x);
-}
+void BasisFactor::backward(double* x) const { loops_.backward(slots(), ld_, r_.data(), inverse_.data(), x); }
 
 void BasisFactor::append(const double* r, double left) {
   const std::size_t k = slots();
@@ -74,6 +70,7 @@ void BasisFactor::remove(std::size_t s, double* z) {
   std::copy(row + s + 1, row + ld_, lane_.begin() + static_cast<std::ptrdiff_t>(s) + 1);
   std::fill_n(row, ld_, 0.0);
   live_[s] = 0;
+  inverse_[s] = 0;
   ++holes_;
   double last = std::exchange(z[s], 0.0);
   for (std::size_t t = s + 1; t < k; ++t) {

@@ -34,6 +34,7 @@ class Path {
         problem_(design, y),
         gradient_(count_),
         wait_(count_),
+        who_(count_),
         travelled_(count_, 0.0),
         low_(count_, -1.0),
         high_(count_, 1.0),
@@ -96,9 +97,10 @@ class Path {
   std::size_t count_;
   double samples_, depth_;
   SignedLeastSquares problem_;
-  std::unique_ptr<DiagonalNetwork> network_;    // none in the limit
-  std::vector<double> gradient_;                // g
-  std::vector<double> wait_;                    // of the dormant, until they reach an end, in units of e^log_unit_
+  std::unique_ptr<DiagonalNetwork> network_;  // none in the limit
+  std::vector<double> gradient_;              // g
+  std::vector<double> wait_;                  // of the dormant, until they reach an end, in units of e^log_unit_
+  std::vector<std::size_t> who_;
   std::vector<double> travelled_, low_, high_;  // T of the dormant and its two ends, in units of e^log_unit_
   std::vector<signed char> side_;               // of the active: the sign that beta keeps; 0 if it may have any
   std::vector<unsigned char> active_;
@@ -198,24 +200,17 @@ class Path {
       return finish(Status::max_jumps);
     for (std::size_t i = 0; i < count_; ++i) gradient_[i] = problem_.correlation()[i] / samples_;
     ++path_.stats.evaluations;
-    const double soonest = design_.loops().waits(count_, gradient_.data(), travelled_.data(), low_.data(), high_.data(),
-                                                 active_.data(), least_, wait_.data());
+    const ColumnLoops& loops = design_.loops();
+    const double soonest = loops.waits(count_, gradient_.data(), travelled_.data(), low_.data(), high_.data(),
+                                       active_.data(), least_, wait_.data());
     if (soonest == infinity) return finish(Status::inert);
 
     // Everybody who arrives now, and when the next one would have come.
-    std::vector<std::size_t> arrived;
     double second = infinity;
-    for (std::size_t i = 0; i < count_; ++i) {
-      const double w = wait_[i];
-      if (w == infinity) continue;
-      const double span = high_[i] - low_[i], speed = std::abs(gradient_[i]), way = soonest * speed;
-      if ((w - soonest) * speed <= tie * (std::isfinite(span) ? std::max(span, way) : way))
-        arrived.push_back(i);
-      else
-        second = std::min(second, w);
-    }
-    for (std::size_t i = 0; i < count_; ++i)
-      if (!active_[i]) travelled_[i] += gradient_[i] * soonest;
+    const std::size_t many = loops.arrivals(count_, wait_.data(), gradient_.data(), low_.data(), high_.data(), soonest,
+                                            tie, who_.data(), &second);
+    std::vector<std::size_t> arrived(who_.begin(), who_.begin() + static_cast<std::ptrdiff_t>(many));
+    loops.travel(count_, soonest, gradient_.data(), active_.data(), travelled_.data());
     Jump jump;
     pass(state_, std::log(soonest) + log_unit_);
     const double further = arrived.size() > 1 ? 0 : std::exp(std::log(second - soonest) + log_unit_ - state_.log_eta);

@@ -30,15 +30,16 @@ constexpr double hopeless = 1e-8;
 
 // |r| / |y| from which on sums to the residual are extended.
 constexpr double cancelled = 1e-3;
-// Changes of the basis before residual and correlations are summed again.
-constexpr int most_updates = 32;
-// The same for all they were moved by, relative to what is summed, or to what is left where sums are extended.
+// Changes of the basis before residual and correlations are summed again: each rounds them once.
+constexpr int most_updates = 128;
+// And what they may be moved by in all, relative to what is summed, or to what is left where sums are extended: steps
+// are rounded relative to their own size.
 constexpr double far = 1, far_extended = 1e3;
 // And for the loss, which is taken on by differences from the last sum.
 constexpr double much_less = 1e-3;
 
-// X^T X is made if it takes no more than this, or than twice X.
-constexpr double small_gram = 64e6;
+// Columns per sample up to which X^T X pays, and its memory is a small multiple of that of X.
+constexpr double most_columns = 3;
 // Passes over X after which it is: about the time that it takes, since it is bound by arithmetic and they by memory.
 constexpr std::size_t columns_per_pass = 8;
 
@@ -338,9 +339,9 @@ void SignedLeastSquares::complete() {
   design_.correlate(residual_.data(), correlation_.data());
   complete_ = true;
   ++passes_;
-  const double d = static_cast<double>(design_.columns()), size = 8 * d * d;
-  if (factor_.orthonormal() || passes_ < static_cast<long>(design_.columns() / columns_per_pass) ||
-      size > std::max(small_gram, 16.0 * static_cast<double>(n_) * d))
+  const std::size_t d = design_.columns();
+  if (factor_.orthonormal() || passes_ < static_cast<long>(d / columns_per_pass) ||
+      static_cast<double>(d) > most_columns * static_cast<double>(n_))
     return;
   gram_ = design_.gram();
   loss_then_ = loss_;
@@ -358,7 +359,15 @@ bool SignedLeastSquares::uncertain(double left) const {
 // Corrects by the normal equations until the minimum is one; `again`: once at least.
 void SignedLeastSquares::correct(bool again) {
   for (int round = 0; !basis_.empty(); ++round) {
-    for (std::size_t k : basis_) z_[static_cast<std::size_t>(place_[k])] = correlation_[k];
+    bool rounded = true;  // nothing but rounding is left
+    for (std::size_t k : basis_) {
+      z_[static_cast<std::size_t>(place_[k])] = correlation_[k];
+      rounded = rounded && std::abs(correlation_[k]) <= part_of_noise * noise(k);
+    }
+    if (rounded) {
+      std::fill(z_.begin(), z_.end(), 0.0);
+      return;
+    }
     factor_.forward(z_.data());
     const double left = norm(z_), size = std::sqrt(2 * static_cast<double>(n_) * std::max(loss_, 0.0));
     const bool fine = left <= std::max(accurate * size, part_of_noise * noise_) && !uncertain(left);

@@ -12,10 +12,12 @@ namespace agf::cpu {
 namespace {
 
 // Columns of one task, and samples of one piece of a sum of columns: the piece stays in the first cache.
-constexpr std::size_t block = 64, piece = 1024;
+constexpr std::size_t block = 128, piece = 1024;
 // Columns whose products with one another are one task of a Gram matrix: they stay in the second cache while all others
 // pass by.
 constexpr std::size_t gram_block = 32;
+// Samples at once: eight columns of them stay in the first cache.
+constexpr std::size_t gram_piece = 512;
 
 // Calls body(first, last) on blocks of `count` columns.
 template <typename Body>
@@ -114,22 +116,24 @@ std::unique_ptr<Design> DesignCpu<T>::gram() const {
   const double flops = static_cast<double>(d_) * static_cast<double>(d_) * static_cast<double>(n_);
   pool::for_each(blocks, flops, [&](std::size_t b) {
     const std::size_t first = b * gram_block, last = std::min(d_, first + gram_block);
-    for (std::size_t j = 0; j < last; j += 4) {
-      if (j % block == 0) look_for_interruption();
-      for (std::size_t i = std::max(first, j); i < last; i += 4) {
+    for (std::size_t from = 0; from < n_; from += gram_piece) {
+      look_for_interruption();
+      const std::size_t samples = std::min(n_ - from, gram_piece);
+      for (std::size_t j = 0; j < last; j += 4) {
         const T *left[4], *right[4];
         double out[16];
         // Beyond the last column it is the last again.
-        for (std::size_t k = 0; k < 4; ++k) {
-          left[k] = x_ + std::min(i + k, d_ - 1) * n_;
-          right[k] = x_ + std::min(j + k, d_ - 1) * n_;
+        for (std::size_t k = 0; k < 4; ++k) right[k] = x_ + std::min(j + k, d_ - 1) * n_ + from;
+        for (std::size_t i = std::max(first, j); i < last; i += 4) {
+          for (std::size_t k = 0; k < 4; ++k) left[k] = x_ + std::min(i + k, d_ - 1) * n_ + from;
+          column_sums<T>().products(samples, left, right, out);
+          for (std::size_t k = 0; k < 4 && i + k < last; ++k)
+            for (std::size_t m = 0; m < 4 && j + m < last; ++m) g[(i + k) * rows + j + m] += out[4 * k + m];
         }
-        column_sums<T>().products(n_, left, right, out);
-        for (std::size_t k = 0; k < 4 && i + k < last; ++k)
-          for (std::size_t m = 0; m < 4 && j + m < last; ++m)
-            g[(i + k) * rows + j + m] = g[(j + m) * rows + i + k] = out[4 * k + m];
       }
     }
+    for (std::size_t i = first; i < last; ++i)
+      for (std::size_t j = 0; j < i; ++j) g[j * rows + i] = g[i * rows + j];
   });
   return std::make_unique<Gram>(std::move(g), rows, d_);
 }
