@@ -287,8 +287,11 @@ class Path {
     const std::vector<double> left = problem_.basis_correlation();
     double square = 0;
     // |grad beta_i|^2 = sum_l (beta / u_l)^2 >= depth |beta|^(2 - 2 / depth), with equality where layers are equal.
-    for (std::size_t k = 0; k < basis.size(); ++k)
-      square += left[k] * left[k] * depth_ * std::pow(std::abs(problem_.value(basis[k])), 2 - 2 / depth_);
+    const double power = 2 - 2 / depth_;
+    for (std::size_t k = 0; k < basis.size(); ++k) {
+      const double beta = std::abs(problem_.value(basis[k]));
+      square += left[k] * left[k] * depth_ * (options_.depth == 2 ? beta : std::pow(beta, power));
+    }
     jump.gradient_norm = std::sqrt(square) / samples_;
     path_.points.push_back({state_.time, state_.scaled_time, jump.loss_after, state_.time});
     if (keeps_states_ || options_.observer) {
