@@ -21,8 +21,11 @@ constexpr double resolved = 1e-11;
 constexpr double rounding = 64 * std::numeric_limits<double>::epsilon();
 // |P_B r| / |r| that may be left of a minimum: rates of dormant coordinates, and with them times, are off by no more.
 constexpr double accurate = 1e-11;
-// Or this part of what a correlation may be off anyway.
-constexpr double part_of_noise = 0.1;
+// Or this part of what a correlation may be off anyway: steps are taken on residuals unrounded, so that these can be
+// better minima than beta's digits are.
+constexpr double part_of_noise = 1e-3;
+// |x_j . r| / (|x_j| |r|) over the basis that leave |P_B r| below `accurate` |r| at condition numbers of a thousand.
+constexpr double nothing = 1e-14;
 // Corrections of one solution; they gain four digits each or more unless the basis is near to dependent, which is when
 // |P_B r| / |r| is still above `hopeless`.
 constexpr int most_corrections = 3;
@@ -139,7 +142,7 @@ std::vector<double> SignedLeastSquares::basis_correlation() const {
 // Vectors by slot as long as the factor asks for.
 void SignedLeastSquares::fit() {
   member_.resize(factor_.slots(), nobody);
-  for (std::vector<double>* v : {&beta_, &reached_, &z_, &wanted_, &cross_}) v->resize(padded(), 0.0);
+  for (std::vector<double>* v : {&beta_, &step_, &z_, &wanted_, &cross_}) v->resize(padded(), 0.0);
 }
 
 void SignedLeastSquares::tidy() {
@@ -148,9 +151,9 @@ void SignedLeastSquares::tidy() {
   for (std::size_t s = 0; s < old.size(); ++s) {
     member_[s] = member_[old[s]];
     place_[member_[s]] = static_cast<int>(s);
-    for (std::vector<double>* v : {&beta_, &reached_, &z_}) (*v)[s] = (*v)[old[s]];
+    for (std::vector<double>* v : {&beta_, &step_, &z_}) (*v)[s] = (*v)[old[s]];
   }
-  for (std::vector<double>* v : {&beta_, &reached_, &z_})
+  for (std::vector<double>* v : {&beta_, &step_, &z_})
     std::fill(v->begin() + static_cast<std::ptrdiff_t>(old.size()), v->end(), 0.0);
   fit();
 }
@@ -232,11 +235,9 @@ void SignedLeastSquares::enter(std::size_t j) {
 
 void SignedLeastSquares::remove(std::size_t slot) {
   const std::size_t j = std::exchange(member_[slot], nobody);
-  if (reached_[slot] != 0) {
-    left_.push_back(j);
-    left_by_.push_back(reached_[slot]);
-  }
-  beta_[slot] = reached_[slot] = 0;
+  left_.push_back(j);
+  left_by_.push_back(-step_[slot]);
+  beta_[slot] = step_[slot] = 0;
   factor_.remove(slot, z_.data());
   basis_.erase(std::find(basis_.begin(), basis_.end(), j));
   place_[j] = waiting;
@@ -261,6 +262,7 @@ bool SignedLeastSquares::keep_signs() {
       part = reach;
       gone = i;
     }
+    for (std::size_t i = 0; i < member_.size(); ++i) step_[i] += part * wanted_[i];
     for (std::size_t i = 0; i < member_.size(); ++i) beta_[i] += part * wanted_[i];
     if (factor_.orthonormal()) factor_.subtract(part, z_.data(), residual_.data());
     for (double& z : z_) z *= 1 - part;
@@ -275,7 +277,7 @@ void SignedLeastSquares::orthonormalize() {
   factor_.start_orthonormal(n_);
   const std::vector<std::size_t> members = std::exchange(member_, {});
   const std::vector<double> beta = std::exchange(beta_, {});
-  reached_.clear();
+  step_.clear();
   basis_.clear();
   column_.resize(n_);
   for (std::size_t i = 0; i < members.size(); ++i) {
@@ -297,17 +299,16 @@ void SignedLeastSquares::orthonormalize() {
 
 // ---- residual and correlations
 
-// What beta has moved since residual and correlations were brought to it.
+// What beta has moved since residual and correlations were brought to it, before it was rounded.
 void SignedLeastSquares::gather() {
   moved_.swap(left_);
   moves_.swap(left_by_);
   left_.clear();
   left_by_.clear();
   for (std::size_t i = 0; i < member_.size(); ++i) {
-    if (member_[i] == nobody || beta_[i] == reached_[i]) continue;
+    if (member_[i] == nobody || step_[i] == 0) continue;
     moved_.push_back(member_[i]);
-    moves_.push_back(reached_[i] - beta_[i]);
-    reached_[i] = beta_[i];
+    moves_.push_back(-std::exchange(step_[i], 0.0));
   }
   for (std::size_t k = 0; k < moved_.size(); ++k) travelled_ += std::abs(moves_[k]) * length_[moved_[k]];
 }
@@ -356,20 +357,31 @@ bool SignedLeastSquares::uncertain(double left) const {
   return false;
 }
 
+// Goes by `wanted_` where signs allow.
+void SignedLeastSquares::take() {
+  for (std::size_t i = 0; i < member_.size(); ++i) {
+    const int s = member_[i] == nobody ? 0 : sign_[member_[i]];
+    if (s && !(s * (beta_[i] + wanted_[i]) > 0)) continue;
+    step_[i] += wanted_[i];
+    beta_[i] += wanted_[i];
+  }
+}
+
 // Corrects by the normal equations until the minimum is one; `again`: once at least.
 void SignedLeastSquares::correct(bool again) {
   for (int round = 0; !basis_.empty(); ++round) {
-    bool rounded = true;  // nothing but rounding is left
+    const double size = std::sqrt(2 * static_cast<double>(n_) * std::max(loss_, 0.0));
+    bool rounded = !(again && round == 0);
     for (std::size_t k : basis_) {
       z_[static_cast<std::size_t>(place_[k])] = correlation_[k];
-      rounded = rounded && std::abs(correlation_[k]) <= part_of_noise * noise(k);
+      rounded = rounded && std::abs(correlation_[k]) <= nothing * size * length_[k];
     }
     if (rounded) {
       std::fill(z_.begin(), z_.end(), 0.0);
       return;
     }
     factor_.forward(z_.data());
-    const double left = norm(z_), size = std::sqrt(2 * static_cast<double>(n_) * std::max(loss_, 0.0));
+    const double left = norm(z_);
     const bool fine = left <= std::max(accurate * size, part_of_noise * noise_) && !uncertain(left);
     if (fine && !(again && round == 0)) return;
     if (round == most_corrections) {
@@ -381,9 +393,7 @@ void SignedLeastSquares::correct(bool again) {
     }
     wanted_ = z_;
     factor_.backward(wanted_.data());
-    for (std::size_t i = 0; i < member_.size(); ++i)
-      if (const int s = member_[i] == nobody ? 1 : sign_[member_[i]]; !s || s * (beta_[i] + wanted_[i]) > 0)
-        beta_[i] += wanted_[i];
+    take();
     undisturbed([&]() { advance(); });
     complete();
     for (std::size_t k = 0; k < idle_.size(); ++k) idle_correlation_[k] = correlation_[idle_[k]];
@@ -397,9 +407,7 @@ void SignedLeastSquares::project() {
   factor_.backward(wanted_.data());
   factor_.subtract(1, z_.data(), residual_.data());
   std::fill(z_.begin(), z_.end(), 0.0);
-  for (std::size_t i = 0; i < member_.size(); ++i)
-    if (const int s = member_[i] == nobody ? 1 : sign_[member_[i]]; !s || s * (beta_[i] + wanted_[i]) > 0)
-      beta_[i] += wanted_[i];
+  take();
   undisturbed([&]() { advance(); });
 }
 

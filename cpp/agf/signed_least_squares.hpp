@@ -64,14 +64,14 @@ class SignedLeastSquares {
   BasisFactor factor_;
   // By slot, filled up with zeros to a multiple of 8:
   std::vector<std::size_t> member_;
-  std::vector<double> beta_, reached_;  // reached_: the beta of residual_ and correlation_
-  std::vector<double> z_;               // R^-T X_B^T r
+  std::vector<double> beta_, step_;  // step_: what residual_ and correlation_ have not followed yet
+  std::vector<double> z_;            // R^-T X_B^T r
   std::vector<double> wanted_, cross_;
   std::vector<double> column_, product_;
-  std::vector<double> residual_;  // y - X reached; not kept up with a Gram matrix
+  std::vector<double> residual_;  // y - X beta; not kept up with a Gram matrix
   std::unique_ptr<Design> gram_;
   long passes_ = 0;       // over X
-  bool complete_ = true;  // whether correlation_ is that of reached_
+  bool complete_ = true;  // whether correlation_ is that of residual_
   // What beta has moved since: coordinates and by how much, and those that have left.
   std::vector<std::size_t> moved_, left_;
   std::vector<double> moves_, left_by_;
@@ -92,6 +92,7 @@ class SignedLeastSquares {
   void gather();
   void advance();
   void complete();
+  void take();
   void correct(bool again);
   bool uncertain(double left) const;
   void project();
