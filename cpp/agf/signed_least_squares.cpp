@@ -31,20 +31,24 @@ constexpr double nothing = 1e-14;
 constexpr int most_corrections = 3;
 constexpr double hopeless = 1e-8;
 
-// |r| / |y| from which on sums to the residual are extended.
+// |r| / (|y| + sum_k |x_k beta_k|) from which on sums to the residual are extended.
 constexpr double cancelled = 1e-3;
 // Changes of the basis before residual and correlations are summed again: each rounds them once.
 constexpr int most_updates = 128;
 // And what they may be moved by in all, relative to what is summed, or to what is left where sums are extended: steps
 // are rounded relative to their own size.
 constexpr double far = 1, far_extended = 1e3;
-// And for the loss, which is taken on by differences from the last sum.
-constexpr double much_less = 1e-3;
+// And for the loss where it is taken on by differences: |r|^2 relative to that of the last sum, and the sum of
+// |x_k step_k| of one solution relative to |r|, whose square the differences are rounded by.
+constexpr double much_less = 1e-3, long_step = 10;
 
-// Columns per sample up to which X^T X pays, and its memory is a small multiple of that of X.
+// Columns per sample up to which X^T X pays, and its memory is a small multiple of that of X; and columns at which it
+// takes a gigabyte.
 constexpr double most_columns = 3;
-// Passes over X after which it is: about the time that it takes, since it is bound by arithmetic and they by memory.
-constexpr std::size_t columns_per_pass = 8;
+constexpr std::size_t most_gram = 11000;
+// Columns per pass over X after which it is made. It takes the time of one pass for each eight columns, since it is
+// bound by arithmetic and passes by memory, and most paths have more than twice as many jumps.
+constexpr std::size_t columns_per_pass = 16;
 
 }  // namespace
 
@@ -315,6 +319,7 @@ void SignedLeastSquares::gather() {
 
 // Brings them there, as far as the idle ask.
 void SignedLeastSquares::advance() {
+  const double way = travelled_;
   gather();
   idle_correlation_.resize(idle_.size());
   if (gram_) {
@@ -325,7 +330,7 @@ void SignedLeastSquares::advance() {
     for (std::size_t k = 0; k < moved_.size(); ++k) fall -= moves_[k] * correlation_[moved_[k]];
     loss_ -= 0.5 * fall / static_cast<double>(n_);
     for (std::size_t k = 0; k < idle_.size(); ++k) idle_correlation_[k] = correlation_[idle_[k]];
-    if (!(loss_ > much_less * loss_then_)) refresh();
+    if (!(loss_ > much_less * loss_then_) || travelled_ - way > long_step * size()) refresh();
     return;
   }
   complete_ = false;
@@ -341,7 +346,7 @@ void SignedLeastSquares::complete() {
   complete_ = true;
   ++passes_;
   const std::size_t d = design_.columns();
-  if (factor_.orthonormal() || passes_ < static_cast<long>(d / columns_per_pass) ||
+  if (factor_.orthonormal() || d > most_gram || passes_ < static_cast<long>(d / columns_per_pass) ||
       static_cast<double>(d) > most_columns * static_cast<double>(n_))
     return;
   gram_ = design_.gram();
@@ -370,11 +375,10 @@ void SignedLeastSquares::take() {
 // Corrects by the normal equations until the minimum is one; `again`: once at least.
 void SignedLeastSquares::correct(bool again) {
   for (int round = 0; !basis_.empty(); ++round) {
-    const double size = std::sqrt(2 * static_cast<double>(n_) * std::max(loss_, 0.0));
     bool rounded = !(again && round == 0);
     for (std::size_t k : basis_) {
       z_[static_cast<std::size_t>(place_[k])] = correlation_[k];
-      rounded = rounded && std::abs(correlation_[k]) <= nothing * size * length_[k];
+      rounded = rounded && std::abs(correlation_[k]) <= nothing * size() * length_[k];
     }
     if (rounded) {
       std::fill(z_.begin(), z_.end(), 0.0);
@@ -382,10 +386,10 @@ void SignedLeastSquares::correct(bool again) {
     }
     factor_.forward(z_.data());
     const double left = norm(z_);
-    const bool fine = left <= std::max(accurate * size, part_of_noise * noise_) && !uncertain(left);
+    const bool fine = left <= std::max(accurate * size(), part_of_noise * noise_) && !uncertain(left);
     if (fine && !(again && round == 0)) return;
     if (round == most_corrections) {
-      if (left <= std::max(hopeless * size, noise_)) return;
+      if (left <= std::max(hopeless * size(), noise_)) return;
       undisturbed([&]() { orthonormalize(); });
       project();
       complete();
@@ -417,14 +421,16 @@ void SignedLeastSquares::measure_noise() {
   noise_ = rounding * summed;
 }
 
+double SignedLeastSquares::size() const { return std::sqrt(2 * static_cast<double>(n_) * std::max(loss_, 0.0)); }
+
+bool SignedLeastSquares::cancels() const { return size() < cancelled * noise_ / rounding; }
+
 bool SignedLeastSquares::stale() const {
-  const double summed = noise_ / rounding, size = std::sqrt(2 * static_cast<double>(n_) * loss_);
-  return updates_ > most_updates ||
-         travelled_ > (size < cancelled * target_length_ ? far_extended * size : far * summed);
+  return updates_ > most_updates || travelled_ > (cancels() ? far_extended * size() : far * noise_ / rounding);
 }
 
-// From beta itself: rounding does not build up from change to change. Where the residual is much smaller than the
-// targets it is a difference of nearly equal numbers, summed in extended precision.
+// From beta itself: rounding does not build up from change to change. Where the residual is much smaller than what is
+// summed it is a difference of nearly equal numbers, summed in extended precision.
 void SignedLeastSquares::refresh() {
   gather();
   updates_ = 0;
@@ -433,7 +439,8 @@ void SignedLeastSquares::refresh() {
   for (std::size_t j : basis_) negative.push_back(-value(j));
   residual_.assign(y_, y_ + n_);
   design_.combine(basis_, negative.data(), residual_.data());
-  if (norm(residual_) < cancelled * target_length_) {
+  loss_ = 0.5 * loops_.dot(n_, residual_.data(), residual_.data()) / static_cast<double>(n_);
+  if (cancels()) {
     std::vector<long double> sum(y_, y_ + n_);
     design_.combine(basis_, negative.data(), sum.data());
     residual_.assign(sum.begin(), sum.end());

@@ -96,6 +96,8 @@ class SignedLeastSquares {
   void correct(bool again);
   bool uncertain(double left) const;
   void project();
+  double size() const;  // |r|
+  bool cancels() const;
   bool stale() const;
   void refresh();
   void measure_noise();

@@ -12,18 +12,24 @@ namespace agf::cpu {
 namespace {
 
 // Columns of one task, and samples of one piece of a sum of columns: the piece stays in the first cache.
-constexpr std::size_t block = 128, piece = 1024;
+constexpr std::size_t block = 128, piece = 512;
 // Columns whose products with one another are one task of a Gram matrix: they stay in the second cache while all others
 // pass by.
 constexpr std::size_t gram_block = 32;
 // Samples at once: eight columns of them stay in the first cache.
 constexpr std::size_t gram_piece = 512;
 
+// Work that passes by once and waits for memory: its operations take some four times as long as those of products that
+// stay in cache, by which the pool judges what is worth sharing.
+double passing(std::size_t columns, std::size_t n) {
+  return 8.0 * static_cast<double>(columns) * static_cast<double>(n);
+}
+
 // Calls body(first, last) on blocks of `count` columns.
 template <typename Body>
 void by_blocks(std::size_t count, std::size_t n, const Body& body) {
   const std::size_t blocks = (count + block - 1) / block;
-  pool::for_each(blocks, 2.0 * static_cast<double>(count) * static_cast<double>(n), [&](std::size_t b) {
+  pool::for_each(blocks, passing(count, n), [&](std::size_t b) {
     look_for_interruption();
     body(b * block, std::min(count, (b + 1) * block));
   });
@@ -68,8 +74,7 @@ void DesignCpu<T>::correlate(const std::vector<std::size_t>& which, const double
 template <typename T>
 void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* b, double* out) const {
   const std::size_t pieces = (n_ + piece - 1) / piece;
-  const double flops = 2.0 * static_cast<double>(which.size()) * static_cast<double>(n_);
-  pool::for_each(pieces, flops, [&](std::size_t p) {
+  pool::for_each(pieces, passing(which.size(), n_), [&](std::size_t p) {
     look_for_interruption();
     const std::size_t first = p * piece, count = std::min(n_ - first, piece);
     for (std::size_t k = 0; k < which.size(); k += block) {
@@ -84,8 +89,7 @@ void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* 
 template <typename T>
 void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* b, long double* out) const {
   const std::size_t pieces = (n_ + piece - 1) / piece;
-  const double flops = 2.0 * static_cast<double>(which.size()) * static_cast<double>(n_);
-  pool::for_each(pieces, flops, [&](std::size_t p) {
+  pool::for_each(pieces, passing(which.size(), n_), [&](std::size_t p) {
     look_for_interruption();
     const std::size_t first = p * piece, last = std::min(n_, first + piece);
     for (std::size_t k = 0; k < which.size(); ++k) {
