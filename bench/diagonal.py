@@ -62,7 +62,9 @@ def diagonal_path() -> Outcome:
     return Outcome(rows)
 
 
-def _compare(shape: tuple[int, int], problem: agf.Diagonal, X: Any, y: Any, most: int | None, repeats: int) -> list[Row]:
+def _compare(
+    shape: tuple[int, int], problem: agf.Diagonal, X: Any, y: Any, most: int | None, repeats: int
+) -> list[Row]:
     ours = partial(agf.alternating_gradient_flow, problem, limit=True, max_jumps=most)
     jumps = len(ours().jumps)
     error = _worst_violation(problem, X, y, most)

@@ -39,8 +39,8 @@ constexpr int most_updates = 128;
 // are rounded relative to their own size.
 constexpr double far = 1, far_extended = 1e3;
 // And for the loss where it is taken on by differences: |r|^2 relative to that of the last sum, and the sum of
-// |x_k step_k| of one solution relative to |r|, whose square the differences are rounded by.
-constexpr double much_less = 1e-3, long_step = 10;
+// |x_k step_k| of one solution, by whose square the differences are rounded, relative to |r| and to |y|.
+constexpr double much_less = 1e-3, long_step = 100, long_at_all = 3;
 
 // Columns per sample up to which X^T X pays, and its memory is a small multiple of that of X; and columns at which it
 // takes a gigabyte.
@@ -319,8 +319,9 @@ void SignedLeastSquares::gather() {
 
 // Brings them there, as far as the idle ask.
 void SignedLeastSquares::advance() {
-  const double way = travelled_;
+  const double before = travelled_;
   gather();
+  const double way = travelled_ - before;
   idle_correlation_.resize(idle_.size());
   if (gram_) {
     // |r|^2 falls by the steps times the correlations before and after.
@@ -330,7 +331,8 @@ void SignedLeastSquares::advance() {
     for (std::size_t k = 0; k < moved_.size(); ++k) fall -= moves_[k] * correlation_[moved_[k]];
     loss_ -= 0.5 * fall / static_cast<double>(n_);
     for (std::size_t k = 0; k < idle_.size(); ++k) idle_correlation_[k] = correlation_[idle_[k]];
-    if (!(loss_ > much_less * loss_then_) || travelled_ - way > long_step * size()) refresh();
+    if (!(loss_ > much_less * loss_then_) || way > std::min(long_step * size(), long_at_all * target_length_))
+      refresh();
     return;
   }
   complete_ = false;

@@ -4,8 +4,6 @@
 #include "cpu/isa.hpp"
 #include "cpu/product.hpp"
 
-#include "cpu/column_loops.inl"
-
 namespace agf::AGF_LEAF {
 
 template <typename T>
@@ -75,7 +73,6 @@ constexpr cpu::Loops<T> table() {
 #define AGF_STRING_(x) #x
 #define AGF_STRING(x) AGF_STRING_(x)
 extern const cpu::Isa entry;
-constinit const cpu::Isa entry = {AGF_STRING(AGF_LEAF), table<float>(),        table<double>(),
-                                  column_sums<float>(), column_sums<double>(), column_loops()};
+constinit const cpu::Isa entry = {AGF_STRING(AGF_LEAF), table<float>(), table<double>()};
 
 }  // namespace agf::AGF_LEAF
