@@ -37,7 +37,7 @@ constexpr double cancelled = 1e-3;
 constexpr int most_updates = 128;
 // And what they may be moved by in all, relative to what is summed, or to what is left where sums are extended: steps
 // are rounded relative to their own size.
-constexpr double far = 1, far_extended = 1e3;
+constexpr double far = 1, far_extended = 1e4;
 // And for the loss where it is taken on by differences: |r|^2 relative to that of the last sum, and the sum of
 // |x_k step_k| of one solution, by whose square the differences are rounded, relative to |r| and to |y|.
 constexpr double much_less = 1e-3, long_step = 100, long_at_all = 3;

@@ -3,7 +3,7 @@
 // Tails are filled up with zeros, so that every number is made by the same operations wherever it stands: equal columns
 // give equal bits, opposite ones opposite bits.
 
-namespace agf::AGF_LEAF {
+namespace agf::AGF_LEAF::columns {
 
 typedef double Eight __attribute__((vector_size(64)));
 constexpr size_t octet = 8;
@@ -311,4 +311,4 @@ constexpr cpu::ColumnSums<T> column_sums() {
 
 constexpr ColumnLoops column_loops() { return {forward, backward, rotate, dot, add, waits, arrivals, travel}; }
 
-}  // namespace agf::AGF_LEAF
+}  // namespace agf::AGF_LEAF::columns
