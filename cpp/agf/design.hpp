@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <vector>
+
+#include "column_loops.hpp"
 
 namespace agf {
 
@@ -24,6 +27,12 @@ class Design {
   virtual void combine(const std::vector<std::size_t>& which, const double* b, long double* out) const = 0;
   // out_j = |x_j|.
   virtual void lengths(double* out) const = 0;
+
+  // The design whose column j is x_j' . x_j over j', filled up with zeros to a multiple of 8 rows. Equal columns give
+  // equal entries, bit for bit, and it is symmetric.
+  virtual std::unique_ptr<Design> gram() const = 0;
+  // For work on vectors beside the columns.
+  virtual const ColumnLoops& loops() const = 0;
 };
 
 }  // namespace agf

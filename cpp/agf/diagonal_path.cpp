@@ -33,6 +33,8 @@ class Path {
         depth_(static_cast<double>(options.depth)),
         problem_(design, y),
         gradient_(count_),
+        wait_(count_),
+        who_(count_),
         travelled_(count_, 0.0),
         low_(count_, -1.0),
         high_(count_, 1.0),
@@ -40,8 +42,7 @@ class Path {
         active_(count_, 0) {
     keeps_states_ =
         static_cast<double>(std::min(design.rows(), count_)) * static_cast<double>(count_) <= most_state_rows;
-    design.correlate(y, gradient_.data());
-    for (double g : gradient_) least_ = std::max(least_, std::abs(g) / samples_);
+    for (double c : problem_.correlation()) least_ = std::max(least_, std::abs(c) / samples_);
     least_ *= inert;
     if (start) {
       state_ = *start;
@@ -96,8 +97,10 @@ class Path {
   std::size_t count_;
   double samples_, depth_;
   SignedLeastSquares problem_;
-  std::unique_ptr<DiagonalNetwork> network_;    // none in the limit
-  std::vector<double> gradient_;                // g
+  std::unique_ptr<DiagonalNetwork> network_;  // none in the limit
+  std::vector<double> gradient_;              // g
+  std::vector<double> wait_;                  // of the dormant, until they reach an end, in units of e^log_unit_
+  std::vector<std::size_t> who_;
   std::vector<double> travelled_, low_, high_;  // T of the dormant and its two ends, in units of e^log_unit_
   std::vector<signed char> side_;               // of the active: the sign that beta keeps; 0 if it may have any
   std::vector<unsigned char> active_;
@@ -183,19 +186,6 @@ class Path {
     return gone;
   }
 
-  void refresh_gradient() {
-    design_.correlate(problem_.residual().data(), gradient_.data());
-    for (double& g : gradient_) g /= samples_;
-    ++path_.stats.evaluations;
-  }
-
-  // Time until a dormant neuron reaches its end, in units of e^log_unit_.
-  double wait(std::size_t i) const {
-    const double g = gradient_[i];
-    if (active_[i] || !(std::abs(g) > least_)) return infinity;
-    return std::max(((g > 0 ? high_[i] : low_[i]) - travelled_[i]) / g, 0.0);
-  }
-
   bool finish(Status status) {
     path_.status = status;
     return false;
@@ -208,25 +198,19 @@ class Path {
     if (std::find(active_.begin(), active_.end(), 0) == active_.end()) return finish(Status::all_active);
     if (options_.max_jumps >= 0 && path_.jumps.size() >= static_cast<std::size_t>(options_.max_jumps))
       return finish(Status::max_jumps);
-    refresh_gradient();
-    double soonest = infinity;
-    for (std::size_t i = 0; i < count_; ++i) soonest = std::min(soonest, wait(i));
+    for (std::size_t i = 0; i < count_; ++i) gradient_[i] = problem_.correlation()[i] / samples_;
+    ++path_.stats.evaluations;
+    const ColumnLoops& loops = design_.loops();
+    const double soonest = loops.waits(count_, gradient_.data(), travelled_.data(), low_.data(), high_.data(),
+                                       active_.data(), least_, wait_.data());
     if (soonest == infinity) return finish(Status::inert);
 
     // Everybody who arrives now, and when the next one would have come.
-    std::vector<std::size_t> arrived;
     double second = infinity;
-    for (std::size_t i = 0; i < count_; ++i) {
-      const double w = wait(i);
-      if (w == infinity) continue;
-      const double span = high_[i] - low_[i];
-      if (w - soonest <= tie * (std::isfinite(span) ? std::max(span / std::abs(gradient_[i]), soonest) : soonest))
-        arrived.push_back(i);
-      else
-        second = std::min(second, w);
-    }
-    for (std::size_t i = 0; i < count_; ++i)
-      if (!active_[i]) travelled_[i] += gradient_[i] * soonest;
+    const std::size_t many = loops.arrivals(count_, wait_.data(), gradient_.data(), low_.data(), high_.data(), soonest,
+                                            tie, who_.data(), &second);
+    std::vector<std::size_t> arrived(who_.begin(), who_.begin() + static_cast<std::ptrdiff_t>(many));
+    loops.travel(count_, soonest, gradient_.data(), active_.data(), travelled_.data());
     Jump jump;
     pass(state_, std::log(soonest) + log_unit_);
     const double further = arrived.size() > 1 ? 0 : std::exp(std::log(second - soonest) + log_unit_ - state_.log_eta);
@@ -300,12 +284,14 @@ class Path {
     path_.stats.active_time.push_back(infinity);
     ++path_.stats.steps;
     const std::vector<std::size_t>& basis = problem_.basis();
-    std::vector<double> left(basis.size());
-    undisturbed([&]() { design_.correlate(basis, problem_.residual().data(), left.data()); });
+    const std::vector<double> left = problem_.basis_correlation();
     double square = 0;
     // |grad beta_i|^2 = sum_l (beta / u_l)^2 >= depth |beta|^(2 - 2 / depth), with equality where layers are equal.
-    for (std::size_t k = 0; k < basis.size(); ++k)
-      square += left[k] * left[k] * depth_ * std::pow(std::abs(problem_.value(basis[k])), 2 - 2 / depth_);
+    const double power = 2 - 2 / depth_;
+    for (std::size_t k = 0; k < basis.size(); ++k) {
+      const double beta = std::abs(problem_.value(basis[k]));
+      square += left[k] * left[k] * depth_ * (options_.depth == 2 ? beta : std::pow(beta, power));
+    }
     jump.gradient_norm = std::sqrt(square) / samples_;
     path_.points.push_back({state_.time, state_.scaled_time, jump.loss_after, state_.time});
     if (keeps_states_ || options_.observer) {

@@ -15,6 +15,7 @@
 #include "bind/unlocked.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/diagonal.hpp"
+#include "cpu/diagonal_descent.hpp"
 
 namespace agf::bind {
 namespace {
@@ -109,6 +110,7 @@ class Diagonal final : public DiagonalKernel {
     return f;
   }
 
+  const DiagonalCpu<T>& leaves() const { return leaves_; }
   py::ssize_t samples() const { return static_cast<py::ssize_t>(leaves_.samples()); }
   py::ssize_t inputs() const { return static_cast<py::ssize_t>(leaves_.inputs()); }
   py::ssize_t layers() const { return static_cast<py::ssize_t>(leaves_.depth()); }
@@ -139,15 +141,53 @@ class Diagonal final : public DiagonalKernel {
   DiagonalCpu<T> leaves_;
 };
 
+// `_core.DiagonalDescentF64` and `F32`.
 template <typename T>
-void bind_typed(py::module_& m, const char* name) {
+class Descent {
+ public:
+  using Array = py::array_t<T, py::array::c_style>;
+
+  explicit Descent(const Diagonal<T>& kernel) : shape_{kernel.inputs(), kernel.layers()}, steps_(kernel.leaves()) {}
+
+  std::size_t advance(const py::object& theta, const py::object& velocity, double lr, double momentum,
+                      std::size_t steps) {
+    Array at = own(theta, "theta"), speed = own(velocity, "velocity");
+    T* to = at.mutable_data();
+    T* by = speed.mutable_data();
+    // Released: a step of a large network is a pass over its inputs.
+    const py::gil_scoped_release unlock;
+    return steps_.advance(to, by, lr, momentum, steps);
+  }
+
+ private:
+  py::ssize_t shape_[2];
+  cpu::DiagonalDescent<T> steps_;
+
+  // Written in place.
+  Array own(const py::object& object, const char* name) const {
+    py::array a = as_array(object, name);
+    matrix<T>(a, name, shape_[0], shape_[1], "(d, depth)");
+    if (!a.writeable()) throw py::value_error(std::string(name) + ": got a read-only array, expected a writeable one");
+    return py::reinterpret_borrow<Array>(a);
+  }
+};
+
+template <typename T>
+void bind_typed(py::module_& m, const char* name, const char* descent) {
+  py::class_<Descent<T>>(m, descent)
+      .def("advance", &Descent<T>::advance, py::arg("theta"), py::arg("velocity"), py::arg("lr"), py::arg("momentum"),
+           py::arg("steps"));
   py::class_<Diagonal<T>, DiagonalKernel>(m, name)
       .def("loss", &Diagonal<T>::loss, py::arg("theta"))
       .def("residual", &Diagonal<T>::residual, py::arg("theta"))
       .def("utility", &Diagonal<T>::utility, py::arg("theta"), py::arg("residual") = py::none())
       .def("utility_gradient", &Diagonal<T>::utility_gradient, py::arg("theta"), py::arg("residual") = py::none())
       .def("hessian_vector", &Diagonal<T>::hessian_vector, py::arg("theta"), py::arg("v"))
-      .def("predict", &Diagonal<T>::predict, py::arg("theta"), py::arg("X_new"));
+      .def("predict", &Diagonal<T>::predict, py::arg("theta"), py::arg("X_new"))
+      // It reads the kernel's inputs, which stay as long as it does.
+      .def(
+          "descent", [](const Diagonal<T>& kernel) { return std::make_unique<Descent<T>>(kernel); },
+          py::keep_alive<0, 1>());
 }
 
 template <typename T>
@@ -232,8 +272,8 @@ py::list run_flow(const Kernels& kernels, const std::vector<py::dict>& starts, c
 
 void bind_diagonal(py::module_& m) {
   py::class_<DiagonalKernel>(m, "DiagonalKernel");
-  bind_typed<double>(m, "DiagonalF64");
-  bind_typed<float>(m, "DiagonalF32");
+  bind_typed<double>(m, "DiagonalF64", "DiagonalDescentF64");
+  bind_typed<float>(m, "DiagonalF32", "DiagonalDescentF32");
   m.def("diagonal", &diagonal, py::arg("columns"), py::arg("y"), py::arg("depth"),
         "Leaves of a diagonal network on inputs by columns (d, n), which are not copied, and targets (n, 1).");
   m.def("diagonal_path", &run_path, py::arg("kernels"), py::arg("starts"), py::kw_only(), py::arg("max_jumps"),

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
+#include <vector>
 
 #include "agf/design.hpp"
 
@@ -11,7 +13,7 @@ namespace agf::cpu {
 // most of what the machine holds. Blocks of columns are shared among threads; every number is one dot product in a
 // fixed order, so results are bitwise equal for any number of threads.
 template <typename T>
-class DesignCpu final : public Design {
+class DesignCpu : public Design {
  public:
   // `columns` (d, n) row-major: one column of inputs after the other.
   DesignCpu(const T* columns, std::size_t n, std::size_t d) : x_(columns), n_(n), d_(d) {}
@@ -24,13 +26,12 @@ class DesignCpu final : public Design {
   void combine(const std::vector<std::size_t>& which, const double* b, double* out) const override;
   void combine(const std::vector<std::size_t>& which, const double* b, long double* out) const override;
   void lengths(double* out) const override;
+  std::unique_ptr<Design> gram() const override;
+  const ColumnLoops& loops() const override;
 
  private:
   const T* x_;
   std::size_t n_, d_;
-
-  template <typename Sum>
-  void add(const std::vector<std::size_t>& which, const double* b, Sum* out) const;
 };
 
 }  // namespace agf::cpu

@@ -27,6 +27,7 @@ class DiagonalCpu {
   // U_i = beta_i E[x_i r] and its gradient, for this r, or for that of theta (null). Either output may be null.
   void utility(const T* theta, const T* r, T* value, T* gradient) const;
   void hessian_vector(const T* theta, const T* v, T* out) const;
+  const std::vector<std::size_t>& every_input() const { return all_; }
   // f at `rows` new inputs x (rows, d) row-major.
   void predict(const T* theta, const T* x, std::size_t rows, T* f) const;
 

@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "agf/column_loops.hpp"
 #include "agf/pointwise.hpp"
 
 namespace agf::cpu {
@@ -31,10 +32,24 @@ struct Loops {
   void (*transpose)(size_t rows, size_t columns, const T* from, size_t stride, T* to, size_t to_stride);
 };
 
+// Products of columns of T, summed in double.
+template <typename T>
+struct ColumnSums {
+  // out_k = x_k . r
+  void (*dots)(size_t n, size_t count, const T* const* x, const double* r, double* out);
+  // out += sum_k b_k x_k
+  void (*adds)(size_t n, size_t count, const T* const* x, const double* b, double* out);
+  // out[4 i + j] = a_i . b_j, four columns each
+  void (*products)(size_t n, const T* const* a, const T* const* b, double* out);
+};
+
 struct Isa {
   const char* name;
   Loops<float> single_;
   Loops<double> double_;
+  ColumnSums<float> single_columns;
+  ColumnSums<double> double_columns;
+  ColumnLoops columns;
 };
 
 // The widest set the machine has, or the one that the environment variable AGF_ISA names (throws std::runtime_error
@@ -49,6 +64,15 @@ const Loops<T>& loops() {
     return isa().single_;
   } else {
     return isa().double_;
+  }
+}
+
+template <typename T>
+const ColumnSums<T>& column_sums() {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return isa().single_columns;
+  } else {
+    return isa().double_columns;
   }
 }
 

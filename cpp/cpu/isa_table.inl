@@ -4,6 +4,8 @@
 #include "cpu/isa.hpp"
 #include "cpu/product.hpp"
 
+#include "cpu/column_loops.inl"
+
 namespace agf::AGF_LEAF {
 
 template <typename T>
@@ -87,6 +89,8 @@ constexpr cpu::Loops<T> table() {
 #define AGF_STRING_(x) #x
 #define AGF_STRING(x) AGF_STRING_(x)
 extern const cpu::Isa entry;
-constinit const cpu::Isa entry = {AGF_STRING(AGF_LEAF), table<float>(), table<double>()};
+constinit const cpu::Isa entry = {
+    AGF_STRING(AGF_LEAF),           table<float>(),         table<double>(), columns::column_sums<float>(),
+    columns::column_sums<double>(), columns::column_loops()};
 
 }  // namespace agf::AGF_LEAF

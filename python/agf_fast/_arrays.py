@@ -66,8 +66,10 @@ def read(
     shape: tuple[int | None, ...],
     letters: str,
     kind: ArrayKind | None = None,
+    *,
+    contiguous: bool = True,
 ) -> tuple[NDArray[Any], ArrayKind]:
-    """A caller's array as a C-contiguous NumPy array, and its kind; refused with advice if it is anything else.
+    """A caller's array as a NumPy array, and its kind; refused with advice if it is anything else.
 
     Parameters
     ----------
@@ -81,6 +83,8 @@ def read(
         The shape in words, such as ``"(n, d)"``, for messages.
     kind : ArrayKind, optional
         Library and dtype that the array must share with the problem.
+    contiguous : bool, default True
+        In C order, by a copy where need be; otherwise as it lies in memory.
     """
     if type(value) is np.ndarray:
         array, library = value, "numpy"
@@ -117,7 +121,7 @@ def read(
             f"{name} holds {bad} value(s) that are NaN or infinite, the first at index {first}, expected finite "
             f"numbers; remove or replace them"
         )
-    return np.ascontiguousarray(array), ArrayKind(library, dtype)
+    return np.ascontiguousarray(array) if contiguous else array, ArrayKind(library, dtype)
 
 
 def read_numbers(value: Any, name: str, length: int | None = None, *, finite: bool = True) -> NDArray[np.float64]:

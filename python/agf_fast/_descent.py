@@ -121,6 +121,10 @@ def gradient_descent(
     return path
 
 
+# Parameters times samples that descent goes through between two looks at the clock and at Ctrl-C: some milliseconds.
+_WORK_UNPOLLED = 1e7
+
+
 class _Descent:
     """The loop of gradient descent, with the record that the engines would give."""
 
@@ -141,7 +145,10 @@ class _Descent:
     ) -> None:
         self.problem, self.backend = problem, backend
         self.kernel = problem._kernel(backend)
-        self.theta = np.array(theta)
+        # Many steps in one call, where an engine has them.
+        self.engine = self.kernel.descent() if batch is None and hasattr(self.kernel, "descent") else None
+        self.theta = np.array(theta, order="C")
+        self.work = self.theta.size * (problem.n_samples if isinstance(problem, SampleProblem) else 1)
         self.lr, self.steps, self.momentum = lr, steps, momentum
         self.batch, self.rng, self.save_every = batch, np.random.default_rng(seed), save_every
         self.max_seconds, self.time, self.log_eta = max_seconds, time, log_eta
@@ -161,18 +168,12 @@ class _Descent:
             status = "callback"
         try:
             while status == "t_end" and self.step < self.steps:
-                kernel = next(batches)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    velocity *= self.momentum
-                    velocity += kernel.utility_gradient(self.theta, None)
-                    moved = self.theta + self.lr * velocity
-                evaluations += 1
-                # A row of exact zeros has no direction and no logarithm of its norm: no state can hold it.
-                if not np.isfinite(moved).all() or not moved.any(axis=1).all():
+                asked, done = self._advance(next(batches), velocity)
+                self.step += done
+                evaluations += asked
+                if done < asked:
                     status = "non_finite"
                     break
-                self.theta = moved.astype(self.theta.dtype, copy=False)
-                self.step += 1
                 due = self.step % self.save_every == 0 or self.step == self.steps
                 if due and self._save(observer):
                     status = "callback"
@@ -213,6 +214,23 @@ class _Descent:
 
     def fraction(self, point: Record) -> float:
         return self.step / self.steps
+
+    def _advance(self, kernel: Any, velocity: NDArray[Any]) -> tuple[int, int]:
+        """Steps tried, and how many of them led to a network that a state can hold."""
+        if self.engine is not None:
+            due = min(self.save_every - self.step % self.save_every, self.steps - self.step)
+            asked = min(due, max(1, int(_WORK_UNPOLLED / self.work)))
+            done = int(self.engine.advance(self.theta, velocity, self.lr, self.momentum, asked))
+            return min(done + 1, asked), done
+        with np.errstate(over="ignore", invalid="ignore"):
+            velocity *= self.momentum
+            velocity += kernel.utility_gradient(self.theta, None)
+            moved = self.theta + self.lr * velocity
+        # A row of exact zeros has no direction and no logarithm of its norm.
+        if not np.isfinite(moved).all() or not moved.any(axis=1).all():
+            return 1, 0
+        self.theta = moved.astype(self.theta.dtype, copy=False)
+        return 1, 1
 
     def _now(self) -> float:
         return self.time + self.step * self.lr / (1.0 - self.momentum)

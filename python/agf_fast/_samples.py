@@ -25,7 +25,8 @@ class SampleProblem(Problem):
     _flat: bool  # targets came as (n,): residuals and predictions have that shape too
 
     def __init__(self, X: Array, Y: Array) -> None:
-        x, kind = read(X, "X", (None, None), "(n, d)")
+        # As it lies in memory: the copy below is the only one, and may be most of what the machine holds.
+        x, kind = read(X, "X", (None, None), "(n, d)", contiguous=False)
         ndim = getattr(Y, "ndim", 2)
         self._flat = ndim == 1
         if self._flat:
