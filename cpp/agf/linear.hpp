@@ -24,7 +24,7 @@ bool conjugate_gradients(std::size_t n, double* b, Close&& close, int most, Appl
   std::vector<double> x(n, 0.0), residual(b, b + n), direction(residual), image(n);
   double rho = dot(n, residual.data(), residual.data());
   const double floor = 1e-28 * rho;
-  bool done = !(rho > 0) || close(residual);
+  bool done = rho == 0 || close(residual);
   for (int iteration = 0; iteration < most && !done; ++iteration) {
     apply(direction.data(), image.data());
     const double curvature = dot(n, direction.data(), image.data());
