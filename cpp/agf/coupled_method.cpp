@@ -108,17 +108,20 @@ void Coupled::go(bool implicit) {
 // Kinks: explicit steps cross them at little cost and chatter where the flow slides along one; implicit steps slide,
 // and take many to cross. Which of the two a flow does changes on its way and shows in neither's steps, only in how far
 // they come: so each is tried in turn, over stretches of equal work, and the one that comes farther goes on, the other
-// being tried again ever more rarely for as long as it loses.
+// being tried again more rarely for as long as it loses. A slide ends in a kink that must be crossed, so implicit
+// stretches are very unequal: what counts is the mean since the last trial, and trials go on.
 void Coupled::take_turns(double moved, double horizon) {
   constexpr double explicit_steps = 200, implicit_steps = 24;
   constexpr double slowed = 0.1;
-  constexpr long first_gap = 4, longest_gap = 1024;
+  constexpr long first_gap = 4, longest_gap = 16;
   if (!problem_.kinked() || !may_be_implicit()) return;
   Course& c = trial_course_;
   const double one_step = one_step_cost(dense_);
   c.time += moved;
   if (c.work < std::max(explicit_steps * explicit_cost(), implicit_steps * one_step)) return;
   const double speed = c.time / c.work;
+  c.since_time += c.time;
+  c.since_work += c.work;
   c.time = c.work = 0;
   ++c.stretches;
   if (!implicit_) c.best = std::max(c.best, speed);
@@ -127,12 +130,16 @@ void Coupled::take_turns(double moved, double horizon) {
     c.trying = false;
     c.stretches = 0;
     change = speed < c.other;
+    if (change) c.since_time = c.since_work = 0;
     c.gap = change ? std::min(2 * c.gap, longest_gap) : first_gap;
   } else if (implicit_ || speed < slowed * c.best || stiff_steps_ >= fewest_stiff ||
              (std::isfinite(horizon) && horizon > patience * one_step * speed)) {
     change = c.trying = c.stretches >= c.gap;
+    if (change) {
+      c.other = c.since_time / c.since_work;
+      c.since_time = c.since_work = 0;
+    }
   }
-  c.other = speed;
   if (!change) return;
   go(!implicit_);
   try {
