@@ -82,10 +82,10 @@ class Coupled final : public Field {
   long stiff_steps_ = 0, calm_steps_ = 0;
   // Kinked problems: how far the present method has come at what work, in this stretch and since the last trial; the
   // best explicit steps did and what the other method did before a trial, in time per work; stretches of work since it
-  // was tried, and when it is to be tried again.
+  // was tried and in its trial, and when it is to be tried again.
   struct Course {
     double time = 0, work = 0, since_time = 0, since_work = 0, best = 0, other = 0;
-    long stretches = 0, gap = 1;
+    long stretches = 0, tried = 0, gap = 1;
     bool trying = false;
   };
   Course trial_course_;

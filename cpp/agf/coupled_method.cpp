@@ -108,12 +108,13 @@ void Coupled::go(bool implicit) {
 // Kinks: explicit steps cross them at little cost and chatter where the flow slides along one; implicit steps slide,
 // and take many to cross. Which of the two a flow does changes on its way and shows in neither's steps, only in how far
 // they come: so each is tried in turn, over stretches of equal work, and the one that comes farther goes on, the other
-// being tried again more rarely for as long as it loses. A slide ends in a kink that must be crossed, so implicit
-// stretches are very unequal: what counts is the mean since the last trial, and trials go on.
+// being tried again more rarely and for longer as long as it loses. Implicit stretches are very unequal: the first
+// steps after explicit ones are short, and a slide ends in a kink that must be crossed. So what counts is the mean, of
+// one method since the last trial and of the other in its trial.
 void Coupled::take_turns(double moved, double horizon) {
   constexpr double explicit_steps = 200, implicit_steps = 24;
   constexpr double slowed = 0.1;
-  constexpr long first_gap = 4, longest_gap = 16;
+  constexpr long first_gap = 4, longest_gap = 128, share = 4;  // trials take 1 / share of the work, or win
   if (!problem_.kinked() || !may_be_implicit()) return;
   Course& c = trial_course_;
   const double one_step = one_step_cost(dense_);
@@ -127,9 +128,10 @@ void Coupled::take_turns(double moved, double horizon) {
   if (!implicit_) c.best = std::max(c.best, speed);
   bool change = false;
   if (c.trying) {
+    change = c.since_time < c.other * c.since_work;
+    if (change && share * ++c.tried < c.gap) return;
     c.trying = false;
-    c.stretches = 0;
-    change = speed < c.other;
+    c.stretches = c.tried = 0;
     if (change) c.since_time = c.since_work = 0;
     c.gap = change ? std::min(2 * c.gap, longest_gap) : first_gap;
   } else if (implicit_ || speed < slowed * c.best || stiff_steps_ >= fewest_stiff ||
