@@ -28,6 +28,30 @@ def test_kinks_that_are_crossed_are_crossed_explicitly():
     assert abs(flows[0].loss[-1] - flows[1].loss[-1]) <= 100 * 1e-4 * flows[1].loss[0]
 
 
+def _corners():
+    """80 samples of 12 inputs, whose flows slide along kinks, cross others on the way, and slide on."""
+    rng = np.random.default_rng(103)
+    X = rng.standard_normal((80, 12))
+    return agf.Dense(0.7 * X, rng.standard_normal((80, 1)), activation="relu")
+
+
+def test_kinks_hold_no_phase_where_it_stands():
+    """In its last phase explicit steps chatter at a ten-millionth of the time, and the first implicit ones are no
+    longer: those have to be tried for long enough to slide."""
+    problem = _corners()
+    start = problem.initialize(12, scale=1e-3, seed=3)
+    path = agf.alternating_gradient_flow(problem, start, max_jumps=4, active_time=200.0)
+    assert path.stats["active_time"] == [200.0] * 4
+    assert path.stats["evaluations"] < 600_000, path.stats
+
+
+def test_kinks_hold_no_flow_where_it_stands():
+    """A slide that meets a kink is slow for a while: one slow stretch must not give it up for good."""
+    problem = _corners()
+    path = agf.gradient_flow(problem, problem.initialize(12, scale=0.02, seed=3), 3.0)
+    assert path.stats["evaluations"] < 200_000, path.stats
+
+
 def test_products_give_what_the_hessian_gives():
     """Many neurons on few samples: products with the Hessian are cheaper than the Hessian, and as right."""
     rng = np.random.default_rng(0)
