@@ -201,7 +201,9 @@ class Trajectory:
         gradient flow the loss still fell by less than 3e-4 of itself per e-fold of time on a plateau when the residual
         was taken to stand still.
     stats : dict
-        evaluations, hessians, steps, rejected, seconds, and active_time of each phase.
+        evaluations (of the right-hand side, U and its gradient; neither the loss that is looked up where an implicit
+        step ends nor products with the Hessian are among them), hessians, steps, rejected, seconds, and active_time
+        of each phase.
 
     Examples
     --------
