@@ -10,13 +10,13 @@ namespace agf {
 
 namespace {
 
-// Work is counted in operations of a factorisation, the fastest there are. Measured on 1 core: an evaluation (products
-// of a thin matrix, sigma) makes three times as many for each of its own, a solve (two passes over the factor, from
-// memory) eight times, and any call costs as much as this many.
+// Work is counted in operations of a factorisation, the fastest there are. By profiles on one core, to within a factor
+// of two: each of an evaluation (products of a thin matrix, sigma) counts as three, each of a solve (two passes over
+// the factor, from memory) as eight, and any call as this many. The choice is flat where it is near to even.
 constexpr double thin = 3, passing = 8, call = 3e4;
 // Beyond this many unknowns one factorisation, which nothing can break off, takes longer than a Ctrl-C may wait.
 constexpr std::size_t most_dense = 2500;
-// Of one multistep step, on the average of all runs measured: iterations, and the shares of a factor and of a Hessian.
+// Of one multistep step, about what runs of every architecture take on average: iterations, and the shares of a factor and of a Hessian.
 constexpr double iterations = 3.3, factors = 0.2, hessians = 0.07;
 // An implicit step that costs up to this many explicit ones is taken from the start.
 constexpr double cheap = 8;

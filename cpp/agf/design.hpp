@@ -24,7 +24,8 @@ class Design {
   virtual void correlate(const std::vector<std::size_t>& which, const double* r, double* out) const = 0;
   // out += sum_k b_k x_{which[k]}.
   virtual void combine(const std::vector<std::size_t>& which, const double* b, double* out) const = 0;
-  virtual void combine(const std::vector<std::size_t>& which, const double* b, long double* out) const = 0;
+  // The same in twice the precision: out = high + low.
+  virtual void combine(const std::vector<std::size_t>& which, const double* b, double* high, double* low) const = 0;
   // out_j = |x_j|.
   virtual void lengths(double* out) const = 0;
 

@@ -432,7 +432,7 @@ bool SignedLeastSquares::stale() const {
 }
 
 // From beta itself: rounding does not build up from change to change. Where the residual is much smaller than what is
-// summed it is a difference of nearly equal numbers, summed in extended precision.
+// summed it is a difference of nearly equal numbers, summed in twice the precision.
 void SignedLeastSquares::refresh() {
   gather();
   updates_ = 0;
@@ -443,9 +443,10 @@ void SignedLeastSquares::refresh() {
   design_.combine(basis_, negative.data(), residual_.data());
   loss_ = 0.5 * loops_.dot(n_, residual_.data(), residual_.data()) / static_cast<double>(n_);
   if (cancels()) {
-    std::vector<long double> sum(y_, y_ + n_);
-    design_.combine(basis_, negative.data(), sum.data());
-    residual_.assign(sum.begin(), sum.end());
+    std::vector<double> low(n_, 0.0);
+    residual_.assign(y_, y_ + n_);
+    design_.combine(basis_, negative.data(), residual_.data(), low.data());
+    loops_.add(n_, 1, low.data(), residual_.data());
   }
   loss_ = loss_then_ = 0.5 * loops_.dot(n_, residual_.data(), residual_.data()) / static_cast<double>(n_);
   complete_ = gram_ != nullptr;

@@ -128,6 +128,38 @@ void adds(size_t n, size_t count, const T* const* x, const double* b, double* ou
   for (; k < count; ++k) add_columns<1>(n, x + k, x + k, b + k, out);
 }
 
+// high + low += sum_k b_k x_k as if in twice the precision, rounded once (Dot2 of Ogita, Rump and Oishi, SIAM J. Sci.
+// Comput. 26(6), 2005). Sums and products are to be rounded each by itself here, for their errors to be those taken on.
+template <typename T>
+#if defined(__GNUC__) && !defined(__clang__)
+__attribute__((optimize("fp-contract=off")))
+#endif
+void extended(size_t n, size_t count, const T* const* x, const double* b, double* high, double* low) {
+  for (size_t k = 0; k < count; ++k) {
+    const T* column = x[k];
+    const double factor = b[k];
+#if !defined(__FP_FAST_FMA)
+    constexpr double halves = 134217729;  // 2^27 + 1: splits a double in two of 26 bits
+    const double factor_high = halves * factor - (halves * factor - factor), factor_low = factor - factor_high;
+#endif
+    for (size_t i = 0; i < n; ++i) {
+      const double value = static_cast<double>(column[i]);
+      const double product = factor * value;
+#if defined(__FP_FAST_FMA)
+      const double rest = __builtin_fma(factor, value, -product);
+#else
+      const double value_high = halves * value - (halves * value - value), value_low = value - value_high;
+      const double rest = ((factor_high * value_high - product) + factor_high * value_low + factor_low * value_high) +
+                          factor_low * value_low;
+#endif
+      const double sum = high[i] + product;
+      const double moved = sum - high[i];
+      low[i] += ((high[i] - (sum - moved)) + (product - moved)) + rest;
+      high[i] = sum;
+    }
+  }
+}
+
 // out[4 i + j] = a_i . b_j: operands are read once for four products each.
 template <typename T>
 void products(size_t n, const T* const* a, const T* const* b, double* out) {
@@ -306,7 +338,7 @@ inline void travel(size_t d, double time, const double* g, const unsigned char* 
 
 template <typename T>
 constexpr cpu::ColumnSums<T> column_sums() {
-  return {dots<T>, adds<T>, products<T>};
+  return {dots<T>, adds<T>, extended<T>, products<T>};
 }
 
 constexpr ColumnLoops column_loops() { return {forward, backward, rotate, dot, add, waits, arrivals, travel}; }

@@ -71,8 +71,11 @@ void DesignCpu<T>::correlate(const std::vector<std::size_t>& which, const double
   });
 }
 
+// Calls body(first sample, count, columns, pointers to them from that sample on, their factors) on pieces of samples
+// and blocks of columns.
 template <typename T>
-void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* b, double* out) const {
+template <typename Body>
+void DesignCpu<T>::by_pieces(const std::vector<std::size_t>& which, const double* b, const Body& body) const {
   const std::size_t pieces = (n_ + piece - 1) / piece;
   pool::for_each(pieces, passing(which.size(), n_), [&](std::size_t p) {
     look_for_interruption();
@@ -81,23 +84,25 @@ void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* 
       const T* x[block];
       const std::size_t columns = std::min(which.size() - k, block);
       for (std::size_t m = 0; m < columns; ++m) x[m] = x_ + which[k + m] * n_ + first;
-      column_sums<T>().adds(count, columns, x, b + k, out + first);
+      body(first, count, columns, x, b + k);
     }
   });
 }
 
 template <typename T>
-void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* b, long double* out) const {
-  const std::size_t pieces = (n_ + piece - 1) / piece;
-  pool::for_each(pieces, passing(which.size(), n_), [&](std::size_t p) {
-    look_for_interruption();
-    const std::size_t first = p * piece, last = std::min(n_, first + piece);
-    for (std::size_t k = 0; k < which.size(); ++k) {
-      const T* x = x_ + which[k] * n_;
-      const long double factor = b[k];
-      for (std::size_t i = first; i < last; ++i) out[i] += factor * static_cast<long double>(x[i]);
-    }
-  });
+void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* b, double* out) const {
+  by_pieces(which, b,
+            [&](std::size_t first, std::size_t count, std::size_t columns, const T* const* x, const double* factors) {
+              column_sums<T>().adds(count, columns, x, factors, out + first);
+            });
+}
+
+template <typename T>
+void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* b, double* high, double* low) const {
+  by_pieces(which, b,
+            [&](std::size_t first, std::size_t count, std::size_t columns, const T* const* x, const double* factors) {
+              column_sums<T>().extended(count, columns, x, factors, high + first, low + first);
+            });
 }
 
 template <typename T>

@@ -24,12 +24,15 @@ class DesignCpu : public Design {
   void correlate(const double* r, double* out) const override;
   void correlate(const std::vector<std::size_t>& which, const double* r, double* out) const override;
   void combine(const std::vector<std::size_t>& which, const double* b, double* out) const override;
-  void combine(const std::vector<std::size_t>& which, const double* b, long double* out) const override;
+  void combine(const std::vector<std::size_t>& which, const double* b, double* high, double* low) const override;
   void lengths(double* out) const override;
   std::unique_ptr<Design> gram() const override;
   const ColumnLoops& loops() const override;
 
  private:
+  template <typename Body>
+  void by_pieces(const std::vector<std::size_t>& which, const double* b, const Body& body) const;
+
   const T* x_;
   std::size_t n_, d_;
 };

@@ -39,6 +39,8 @@ struct ColumnSums {
   void (*dots)(size_t n, size_t count, const T* const* x, const double* r, double* out);
   // out += sum_k b_k x_k
   void (*adds)(size_t n, size_t count, const T* const* x, const double* b, double* out);
+  // high + low += sum_k b_k x_k, in twice the precision
+  void (*extended)(size_t n, size_t count, const T* const* x, const double* b, double* high, double* low);
   // out[4 i + j] = a_i . b_j, four columns each
   void (*products)(size_t n, const T* const* a, const T* const* b, double* out);
 };

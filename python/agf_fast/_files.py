@@ -131,7 +131,7 @@ def _write(file: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], met
 
 
 def _pack(path: Trajectory) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    jumps = path._jumps or ()
+    jumps = path.jumps if path.method == "alternating_gradient_flow" else ()
     arrays: dict[str, NDArray[Any]] = {**path._records}
     arrays.update(_pack_states("state", [*path.states, path.state]))
     for name in _JUMP_NUMBERS:

@@ -226,14 +226,10 @@ class Trajectory:
         self._kind = kind
         self._loss_zero = float(loss_zero)
         self._records = {name: _frozen(result[name]) for name in RECORDS}
-        self.states: tuple[State, ...] = tuple(State._from_engine(state, kind) for state in result["states"])
+        # What objects are made of when they are asked for: of a thousand jumps often only the times are.
+        self._raw: tuple[list[Any], list[Any]] = (list(result["states"]), list(result.get("jumps", ())))
+        self._states: tuple[State, ...] | None = None
         self._jumps: tuple[Jump, ...] | None = None
-        if method == "alternating_gradient_flow":
-            # The state of a jump and of the record is one.
-            known = {id(record): state for record, state in zip(result["states"], self.states, strict=True)}
-            self._jumps = tuple(
-                Jump._from_engine(jump, kind, state=known.get(id(jump.get("state")))) for jump in result["jumps"]
-            )
         self.state: State = State._from_engine(result["state"], kind)
         self.status = Status(result["status"])
         self.log_eta = float(result["log_eta"])
@@ -265,8 +261,23 @@ class Trajectory:
     def jumps(self) -> tuple[Jump, ...]:
         """Activations; for a flow or descent, the drops found in its record of the loss."""
         if self._jumps is None:
-            self._jumps = tuple(_found(drop) for drop in flow_jumps(**self._records))
+            if self.method == "alternating_gradient_flow":
+                # The state of a jump and of the record is one.
+                raw, jumps = self._raw
+                known = {id(record): state for record, state in zip(raw, self.states, strict=True)}
+                self._jumps = tuple(
+                    Jump._from_engine(jump, self._kind, state=known.get(id(jump.get("state")))) for jump in jumps
+                )
+            else:
+                self._jumps = tuple(_found(drop) for drop in flow_jumps(**self._records))
         return self._jumps
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Alternating gradient flow: one after each jump. Gradient flow: one per time in save_at."""
+        if self._states is None:
+            self._states = tuple(State._from_engine(state, self._kind) for state in self._raw[0])
+        return self._states
 
     def plot(self, other: Trajectory | None = None, *, ax: Axes | None = None, clock: str | None = None) -> Axes:
         """The loss against time, alone or beside another run's.

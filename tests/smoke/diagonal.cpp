@@ -7,6 +7,7 @@
 #include "agf/diagonal_path.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/diagonal.hpp"
+#include "cpu/isa.hpp"
 
 namespace {
 
@@ -28,10 +29,29 @@ agf::State small_state(std::size_t count, std::size_t depth, double log_scale) {
   return state;
 }
 
+// (1 + 2^-30) (1 + 2^-31) - (1 + 2^-30 + 2^-31) = 2^-61, of which sums of doubles keep nothing.
+int extended_failures() {
+  constexpr std::size_t n = 11;
+  const std::vector<double> column(n, 1 + std::ldexp(1, -30)), one(n, 1.0);
+  const double* columns[] = {column.data(), one.data()};
+  const double factors[] = {1 + std::ldexp(1, -31), -(1 + std::ldexp(1, -30) + std::ldexp(1, -31))};
+  int failures = 0;
+  for (const agf::cpu::Isa* const* set = agf::cpu::isa_available(); *set; ++set) {
+    std::vector<double> high(n, 0.0), low(n, 0.0);
+    (*set)->double_columns.extended(n, 2, columns, factors, high.data(), low.data());
+    bool good = true;
+    for (std::size_t i = 0; i < n; ++i) good = good && high[i] + low[i] == std::ldexp(1, -61);
+    if (good) continue;
+    ++failures;
+    std::printf("smoke: sums in twice the precision wrong with %s\n", (*set)->name);
+  }
+  return failures;
+}
+
 }  // namespace
 
 int diagonal_failures() {
-  int failures = 0;
+  int failures = extended_failures();
   constexpr std::size_t n = 30;
   for (std::size_t d : {std::size_t{4}, std::size_t{70}})
     for (std::size_t depth : {std::size_t{2}, std::size_t{3}}) {
