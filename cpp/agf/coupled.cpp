@@ -363,6 +363,7 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
     const bool multistep = !history_.empty();
     if (multistep && limit < history_.step()) history_.change(history_.order(), limit / history_.step());
     const double h = multistep ? history_.step() : std::min(h_, limit);
+    if (implicit_) gain_.work += implicit_cost(dense_);
     double error = infinity;
     const bool solved = multistep ? attempt_multistep(error) : attempt_one_step(h, error);
     if (!solved) {
@@ -402,7 +403,10 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
     }
     moved = last_ = h;
     accept(error, multistep);
-    take_turns(moved, horizon - moved);
+    if (problem_.kinked())
+      take_turns(moved, horizon - moved);
+    else
+      look_back(moved);
     return Step::accepted;
   }
   return Step::failed;

@@ -77,8 +77,8 @@ class Coupled final : public Field {
   Accuracy accuracy_{};
   bool implicit_ = false, dense_ = true, rejected_ = false;
   double h_ = 0, last_ = 0, loss_ = 0, trial_loss_ = 0;
-  // Explicit work done, and how much of it on end was held by stability.
-  double spent_ = 0, stiff_spent_ = 0;
+  // Explicit work done, how much of it on end was held by stability, and how far that came.
+  double spent_ = 0, stiff_spent_ = 0, stiff_time_ = 0;
   long stiff_steps_ = 0, calm_steps_ = 0;
   // Kinked problems: how far the present method has come at what work, in this stretch and since the last trial; the
   // best explicit steps did and what the other method did before a trial, in time per work; stretches of work since it
@@ -89,6 +89,12 @@ class Coupled final : public Field {
     bool trying = false;
   };
   Course trial_course_;
+  // Smooth problems that changed over: the step that they gave up and its time per work (0: none), how far implicit
+  // steps have come since at what work, and how many times over the next change must have been paid for.
+  struct Gain {
+    double step = 0, speed = 0, time = 0, work = 0, reserve = 1;
+  };
+  Gain gain_;
   double forcing_ = 0;    // what a solve by products may leave of a right-hand side
   double products_ = 12;  // Hessian-vector products of one solve, as far as known
   std::vector<double> theta_, gradient_, f_, y_, before_;
@@ -149,7 +155,9 @@ class Coupled final : public Field {
   void go(bool implicit);
   void take_turns(double moved, double horizon);
   void watch_stiffness(double h);
-  bool changes_over(double horizon) const;
+  bool stiff_enough(double horizon) const;
+  bool changes_over(double horizon);
+  void look_back(double moved);
   Step try_advance(double limit, double horizon, double& moved);
   double faint_rate(double log_norm) const;
 };

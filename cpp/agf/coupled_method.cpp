@@ -16,7 +16,8 @@ namespace {
 constexpr double thin = 3, passing = 8, call = 3e4;
 // Beyond this many unknowns one factorisation, which nothing can break off, takes longer than a Ctrl-C may wait.
 constexpr std::size_t most_dense = 2500;
-// Of one multistep step, about what runs of every architecture take on average: iterations, and the shares of a factor and of a Hessian.
+// Of one multistep step, about what runs of every architecture take on average: iterations, and the shares of a factor
+// and of a Hessian.
 constexpr double iterations = 3.3, factors = 0.2, hessians = 0.07;
 // An implicit step that costs up to this many explicit ones is taken from the start.
 constexpr double cheap = 8;
@@ -89,8 +90,9 @@ void Coupled::choose_method() {
   const bool stays = problem_.kinked() && implicit_;
   implicit_ = false;
   trial_course_ = {};
+  gain_ = {};
   stiff_steps_ = calm_steps_ = 0;
-  spent_ = stiff_spent_ = 0;
+  spent_ = stiff_spent_ = stiff_time_ = 0;
   choose_algebra();
   if (problem_.kinked() ? stays : may_be_implicit() && one_step_cost(dense_) <= cheap * explicit_cost()) go_implicit();
 }
@@ -102,7 +104,7 @@ void Coupled::go(bool implicit) {
   accuracy_ = accuracy(options_.rtol, problem_, implicit);
   stale_ = true;
   stiff_steps_ = calm_steps_ = 0;
-  spent_ = stiff_spent_ = 0;
+  spent_ = stiff_spent_ = stiff_time_ = 0;
 }
 
 // Kinks: explicit steps cross them at little cost and chatter where the flow slides along one; implicit steps slide,
@@ -115,7 +117,7 @@ void Coupled::take_turns(double moved, double horizon) {
   constexpr double explicit_steps = 200, implicit_steps = 24;
   constexpr double slowed = 0.1;
   constexpr long first_gap = 4, longest_gap = 128, share = 4;  // trials take 1 / share of the work, or win
-  if (!problem_.kinked() || !may_be_implicit()) return;
+  if (!may_be_implicit()) return;
   Course& c = trial_course_;
   const double one_step = one_step_cost(dense_);
   c.time += moved;
@@ -167,27 +169,63 @@ void Coupled::watch_stiffness(double h) {
     stiff_spent_ += explicit_cost();
   } else if (++calm_steps_ >= most_calm) {
     stiff_steps_ = 0;
-    stiff_spent_ = 0;
+    stiff_spent_ = stiff_time_ = 0;
   }
 }
 
 // An explicit run changes over once the work that stiffness has cost it would have paid for the change: whatever comes
 // then, it has done no more than twice the work of the better choice.
-bool Coupled::changes_over(double horizon) const {
-  if (implicit_ || problem_.kinked() || !may_be_implicit()) return false;
-  const double one_step = one_step_cost(dense_);
+bool Coupled::stiff_enough(double horizon) const {
+  if (stiff_steps_ < fewest_stiff) return false;
+  const double start = gain_.reserve * (one_step_cost(dense_) + jacobian_cost());
+  double rate = 0;
+  for (std::size_t i = 0; i < theta_.size(); i += m_)
+    rate = std::max(rate, norm(m_, &f_[i]) / std::max(norm(m_, &theta_[i]), 1e-300));
+  const double reach = std::max(h_, rate > 0 ? stride / rate : infinity);
   const double ahead = std::isfinite(horizon) ? explicit_cost() * horizon / h_ : infinity;
-  if (stiff_steps_ >= fewest_stiff) {
-    const double start = one_step + jacobian_cost();
-    double rate = 0;
-    for (std::size_t i = 0; i < theta_.size(); i += m_)
-      rate = std::max(rate, norm(m_, &f_[i]) / std::max(norm(m_, &theta_[i]), 1e-300));
-    const double reach = std::max(h_, rate > 0 ? stride / rate : infinity);
-    if (stiff_spent_ > start && ahead > start && implicit_cost(dense_) * h_ < explicit_cost() * reach) return true;
+  return stiff_spent_ > start && ahead > start && implicit_cost(dense_) * h_ < explicit_cost() * reach;
+}
+
+bool Coupled::changes_over(double horizon) {
+  if (implicit_ || problem_.kinked() || !may_be_implicit()) return false;
+  const bool stiff = stiff_enough(horizon);
+  if (!stiff) {
+    // Early steps are small for reasons of their own; a forecast from them is worth nothing.
+    if (spent_ <= 20 * explicit_cost()) return false;
+    const double ahead = std::isfinite(horizon) ? explicit_cost() * horizon / h_ : 0;
+    if (std::max(spent_, ahead) <= gain_.reserve * patience * one_step_cost(dense_)) return false;
   }
-  // Early steps are small for reasons of their own; a forecast from them is worth nothing.
-  if (spent_ <= 20 * explicit_cost()) return false;
-  return std::max(spent_, std::isfinite(ahead) ? ahead : 0) > patience * one_step;
+  gain_.step = h_;
+  gain_.speed = stiff ? stiff_time_ / stiff_spent_ : h_ / explicit_cost();
+  gain_.time = gain_.work = 0;
+  return true;
+}
+
+// Back to explicit steps where implicit ones, given time to grow, come less far than those did: where sigma'' jumps
+// (elu) their order is gone. The next change must have been paid for several times over.
+void Coupled::look_back(double moved) {
+  constexpr double fair_trial = 40, dearer = 8;
+  if (!implicit_) {
+    if (stiff_steps_ > 0) stiff_time_ += moved;
+    return;
+  }
+  if (gain_.speed == 0) return;
+  gain_.time += moved;
+  if (gain_.work < fair_trial * one_step_cost(dense_)) return;
+  if (gain_.time >= gain_.speed * gain_.work) {
+    // Stretches after the first are judged by themselves.
+    gain_.time = gain_.work = 0;
+    return;
+  }
+  gain_.reserve *= dearer;
+  history_.clear();
+  go(false);
+  h_ = gain_.step;
+  try {
+    evaluate(false);
+  } catch (const Interrupted&) {
+    // As after any step.
+  }
 }
 
 }  // namespace agf
