@@ -376,6 +376,11 @@ def wrong_calls():
     yield "empty stack", problem, theta[:0], "empty"
     yield "zero row", problem, hole, r"state\[1\] has a row of zeros"
     yield "not a state", problem, [state, 3.0], r"state\[1\]"
+    yield "generator", problem, (one for one in [state]), r"state is generator.*tuple\(\.\.\.\)"
+    path = agf.gradient_flow(problem, state, 0.0)
+    yield "a run", problem, path, r"state is a Trajectory.*\.state"
+    yield "runs", problem, agf.gradient_flow(problem, [state], 0.0), r"state\[0\] is a Trajectory.*\.state"
+    yield "generator of problems", (one for one in [problem]), state, "problem is generator.*tuple of them"
     yield "not a problem", [problem, 3.0], state, r"problem\[1\] is float"
     yield "classes", [problem, agf.Linear(np.eye(3), np.eye(3))], state, r"problem\[1\] is Linear, expected Dense"
     yield "dtypes", [problem, single], state, r"problem\[1\] is in float32"
