@@ -115,11 +115,13 @@ def verdict(name: str, first: list[float], second: list[float]) -> str:
 
 def claim(ratio: Ratio) -> str:
     """Which is faster, or how large a difference would have shown."""
+    if ratio.confidence < 0.95:
+        return "too few rounds to tell apart; six or more would"
     if not ratio.resolved:
         return f"not told apart; a difference of {max(ratio.high - 1.0, 1.0 - ratio.low):.1%} would have shown"
     if ratio.median > 1.0:
-        return f"A is faster, {ratio.median:.2f} times"
-    return f"B is faster, {1.0 / ratio.median:.2f} times"
+        return f"A is faster, {ratio.median:.3f} times"
+    return f"B is faster, {1.0 / ratio.median:.3f} times"
 
 
 if __name__ == "__main__":

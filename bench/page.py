@@ -23,7 +23,10 @@ ROOFLINE, WORK_PRECISION = "roofline.png", "work-precision.png"
 
 def draw(source: Path | None = None) -> int:
     """Writes the page from this file, or from that of this machine, or the only one there is."""
-    data = json.loads((source or _default()).read_text())
+    file = source or _default()
+    if not file.is_file():
+        raise SystemExit(f"no file {file}, expected one that --save or --json wrote")
+    data = json.loads(file.read_text())
     outcome = Outcome.from_data(data)
     DOCS.mkdir(exist_ok=True)
     figures = {}
@@ -50,7 +53,7 @@ def _default() -> Path:
 
 def page(machine: dict[str, Any], rows: Sequence[Row], figures: dict[str, str]) -> str:
     """The whole text."""
-    judged = [row for row in rows if row.bars]
+    judged = [row for row in rows if row.judged]
     missed = [row for row in judged if row.missed]
     text = tomllib.loads(TEXT.read_text())
     passed = f"{len(judged) - len(missed)} of {len(judged)} rows with a bar pass."

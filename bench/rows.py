@@ -86,18 +86,15 @@ class Row:
         return figure
 
     @property
+    def judged(self) -> tuple[Bar, ...]:
+        """The bars that can be judged: all but that of a comparison with peers of which none is there."""
+        return tuple(bar for bar in self.bars if bar.quantity != "ratio" or self.ratio is not None)
+
+    @property
     def missed(self) -> tuple[Bar, ...]:
-        """The bars that are not met. A figure that could not be taken meets no bar, except that nobody is slower than a
-        peer that is not there."""
-        missed = []
-        for bar in self.bars:
-            figure = self.figure(bar.quantity)
-            if figure is None:
-                if bar.quantity != "ratio":
-                    missed.append(bar)
-            elif not bar.met(figure):
-                missed.append(bar)
-        return tuple(missed)
+        """Those that are not met. A figure of ours that could not be taken meets no bar."""
+        figures = ((bar, self.figure(bar.quantity)) for bar in self.judged)
+        return tuple(bar for bar, figure in figures if figure is None or not bar.met(figure))
 
     @property
     def key(self) -> str:
@@ -135,7 +132,7 @@ class Outcome:
             {
                 **asdict(row),
                 "ratio": row.ratio,
-                "verdict": None if not row.bars else "shortfall" if row.missed else "pass",
+                "verdict": None if not row.judged else "shortfall" if row.missed else "pass",
             }
             for row in self.rows
         ]

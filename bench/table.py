@@ -32,8 +32,8 @@ def bar_text(bar: Bar, row: Row) -> str:
 
 def verdict(row: Row) -> str:
     """pass, or by how much which bar is missed; nothing where there is no bar."""
-    if not row.bars:
-        return ""
+    if not row.judged:
+        return "not judged: no peer" if row.bars else ""
     return "; ".join(_shortfall(bar, row) for bar in row.missed) or "pass"
 
 
@@ -121,7 +121,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def totals(rows: Sequence[Row]) -> str:
     """How many bars there are, and which rows miss theirs."""
-    judged = [row for row in rows if row.bars]
+    judged = [row for row in rows if row.judged]
     missed = [row for row in judged if row.missed]
     lines = [f"{len(judged) - len(missed)} of {len(judged)} rows with a bar pass"]
     lines += [

@@ -37,8 +37,8 @@ class Ratio:
 
     @property
     def resolved(self) -> bool:
-        """Whether the two are told apart."""
-        return self.low > 1.0 or self.high < 1.0
+        """Whether the two are told apart, at 95 % at least: six pairs or more."""
+        return self.confidence >= 0.95 and (self.low > 1.0 or self.high < 1.0)
 
 
 def local(call: Callable[[], object]) -> Sampler:

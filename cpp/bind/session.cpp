@@ -22,7 +22,7 @@ namespace {
 constexpr double shares_well = 8 * cpu::pool::worth_sharing;
 constexpr std::chrono::milliseconds between_looks{20};
 
-constexpr int stop_member = 1, stop_all = 2;
+constexpr int stop_member = 1, stop_all = 2, interrupt = 3;
 
 py::object make(PyObject* type, const char* text) { return py::reinterpret_borrow<py::object>(type)(text); }
 
@@ -132,7 +132,7 @@ bool Session::observe(std::size_t member, const std::function<py::dict()>& recor
   const py::gil_scoped_acquire lock;
   try {
     const int answer = py::cast<int>(observer_(member, record()));
-    if (answer == stop_all) stop(Status::callback);
+    if (answer >= stop_all) stop(answer == interrupt ? Status::interrupted : Status::callback);
     return answer >= stop_member;
   } catch (py::error_already_set& error) {
     keep(std::move(error));

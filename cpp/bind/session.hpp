@@ -27,9 +27,9 @@ namespace agf::bind {
 // between is kept, stops all members, and is raised once they have let go of everything.
 class Session {
  public:
-  // observer(member, record), at jumps or saved points, answers 0 to go on, 1 to stop this member, 2 to stop all;
-  // finished(member) hears that one is over. Both are called from whichever thread that member is on. None: nobody
-  // listens.
+  // observer(member, record), at jumps or saved points, answers 0 to go on, 1 to stop this member, 2 to stop all, 3 to
+  // stop all as Ctrl-C does; finished(member) hears that one is over. Both are called from whichever thread that member
+  // is on. None: nobody listens.
   Session(double max_seconds, const pybind11::object& observer, const pybind11::object& finished)
       : max_seconds_(max_seconds), observer_(observer), finished_(finished) {}
 

@@ -134,7 +134,8 @@ def compare(path: Trajectory | Theory, truth: Trajectory | Theory, *, min_overla
     for name, run in (("path", path), ("truth", truth)):
         if not isinstance(run, (Trajectory, Theory)):
             raise TypeError(
-                f"{name} is {type(run).__name__}, expected a Trajectory as the verbs return it, or a Theory"
+                f"{name} is {type(run).__name__}, expected a Trajectory, as the verbs return it for one start, "
+                "or a Theory"
             )
     least = finite_number(min_overlap, "min_overlap", low=0.0, high=1.0)
     mine = _gathered(path.jumps, truth if isinstance(truth, Theory) else None)

@@ -108,7 +108,7 @@ def diagnose(path: Trajectory, *, near_tie: float = 1e-2, problem: Problem | Non
     ((), True)
     """
     if not isinstance(path, Trajectory):
-        raise TypeError(f"path is {type(path).__name__}, expected a Trajectory as the verbs return it")
+        raise TypeError(f"path is {type(path).__name__}, expected a Trajectory as the verbs return it for one start")
     least = finite_number(near_tie, "near_tie", low=0.0, high=1.0)
     jumps = path.jumps
     time = np.array([jump.time for jump in jumps])

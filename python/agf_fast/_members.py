@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time as clocks
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -123,10 +123,17 @@ def read_members(problem: Any, state: Any) -> tuple[list[Problem], list[State] |
     for index, one in enumerate(problems):
         name = f"problem[{index}]" if several else "problem"
         if not isinstance(one, Problem):
-            raise TypeError(f"{name} is {type(one).__name__}, expected a problem such as agf_fast.Dense(X, Y)")
+            raise TypeError(
+                f"{name} is {type(one).__name__}, expected a problem such as agf_fast.Dense(X, Y)"
+                + ("" if several else ", or a list or tuple of them")
+            )
         _check_alike(one, problems[0], name)
     if state is None:
         return problems, None, several
+    if isinstance(state, Iterator):
+        raise TypeError(
+            f"state is {type(state).__name__}, expected a State, an array or a sequence of them; use tuple(...)"
+        )
     # A state and an array are one network each, whatever else they are.
     batch = not isinstance(state, State) and (isinstance(state, Sequence) or getattr(state, "ndim", 0) == 3)
     if not batch:

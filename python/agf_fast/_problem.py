@@ -14,6 +14,7 @@ from ._backend import engine, resolve
 from ._members import Batch, Options, OwnOptions
 from ._state import State, polar
 from ._theory import Theory
+from ._trajectory import Trajectory
 
 __all__ = ["Problem"]
 
@@ -308,6 +309,8 @@ class Problem(ABC):
         if isinstance(state, State):
             self._check_state(state, name)
             return state
+        if isinstance(state, Trajectory):
+            raise TypeError(f"{name} is a Trajectory, expected a State or (H, m) array; take the run's .state")
         rows, kind = read(state, name, (self._width, self.n_params), "(H, m)", self._kind)
         return State._from_rows(rows, kind, name)
 

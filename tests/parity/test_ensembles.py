@@ -214,7 +214,28 @@ def test_callback_names_the_member_and_stops_it_alone(verb_backend):
     assert sorted(seen) == [0, 0, 0, 1, 1, 1, 2, 2, 2] and all(status == "t_end" for status in flows.status)
 
 
-@pytest.mark.parametrize("error, status", [(ZeroDivisionError, "callback"), (KeyboardInterrupt, "interrupted")])
+ERRORS = [(ZeroDivisionError, "callback"), (KeyboardInterrupt, "interrupted")]
+
+
+@pytest.mark.parametrize("error, status", ERRORS)
+def test_exception_in_callback_stops_members_at_work(error, status, threads):
+    """Flows that would go on for hours: without a stop of all, max_seconds would end the others."""
+    threads(2)
+    X, Y, *_ = generic_data(n=400, d=20, c=5)
+    problem = agf.Dense(X, Y, activation="tanh")
+
+    def fail(point):
+        if point.member == 1:
+            raise error("enough")
+
+    with pytest.raises(error) as caught:
+        agf.gradient_flow(
+            problem, problem.initialize(30, scale=1e-2, seed=range(4)), 1e12, callback=fail, max_seconds=20.0
+        )
+    assert set(caught.value.path.status) == {status}
+
+
+@pytest.mark.parametrize("error, status", ERRORS)
 def test_exception_in_callback_stops_all(error, status, verb_backend, threads):
     threads(2)
     problem, states, *_ = members("float64 tanh")
@@ -355,6 +376,11 @@ def wrong_calls():
     yield "empty stack", problem, theta[:0], "empty"
     yield "zero row", problem, hole, r"state\[1\] has a row of zeros"
     yield "not a state", problem, [state, 3.0], r"state\[1\]"
+    yield "generator", problem, (one for one in [state]), r"state is generator.*tuple\(\.\.\.\)"
+    path = agf.gradient_flow(problem, state, 0.0)
+    yield "a run", problem, path, r"state is a Trajectory.*\.state"
+    yield "runs", problem, agf.gradient_flow(problem, [state], 0.0), r"state\[0\] is a Trajectory.*\.state"
+    yield "generator of problems", (one for one in [problem]), state, "problem is generator.*tuple of them"
     yield "not a problem", [problem, 3.0], state, r"problem\[1\] is float"
     yield "classes", [problem, agf.Linear(np.eye(3), np.eye(3))], state, r"problem\[1\] is Linear, expected Dense"
     yield "dtypes", [problem, single], state, r"problem\[1\] is in float32"

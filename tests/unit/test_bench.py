@@ -59,11 +59,14 @@ def test_no_bar_no_verdict():
     assert table.verdict(replace(SLOWER, bars=())) == ""
 
 
-def test_a_figure_that_is_not_there_meets_no_bar_but_nobody_is_slower_than_nobody():
+def test_a_figure_that_is_not_there_meets_no_bar_and_without_peers_nothing_is_compared():
     alone = replace(SLOWER, peers=(Peer("torch", None),), fractions=())
     assert alone.ratio is None
     assert [bar.quantity for bar in alone.missed] == ["fraction"]
     assert table.verdict(alone) == "shortfall: no fraction was taken"
+    compared = replace(alone, bars=(Bar("ratio", ">=", 1.0),))
+    assert compared.missed == () and table.verdict(compared) == "not judged: no peer"
+    assert table.totals([compared]).startswith("0 of 0")
 
 
 @pytest.mark.parametrize(
@@ -143,9 +146,11 @@ def test_interval_covers_the_median_as_often_as_it_says():
 
 
 def test_claims():
-    assert claim(paired_ratio([1.0] * 7, [0.5] * 7)) == "B is faster, 2.00 times"
-    assert claim(paired_ratio([1.0] * 7, [1.5] * 7)) == "A is faster, 1.50 times"
+    assert claim(paired_ratio([1.0] * 7, [0.5] * 7)) == "B is faster, 2.000 times"
+    assert claim(paired_ratio([1.0] * 7, [1.5] * 7)) == "A is faster, 1.500 times"
     assert claim(paired_ratio([1.0] * 7, [0.9] * 3 + [1.05] * 4)).startswith("not told apart; a difference of 10.0%")
+    assert claim(paired_ratio([1.0] * 7, [1.003] * 7)) == "A is faster, 1.003 times"
+    assert claim(paired_ratio([1.0] * 5, [2.0] * 5)).startswith("too few rounds")
 
 
 def test_page_explains_what_falls_short():
