@@ -18,6 +18,7 @@
 #include "agf/flow.hpp"
 #include "agf/multistep.hpp"
 #include "agf/problem.hpp"
+#include "check.hpp"
 #include "cpu/backend.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/dense.hpp"
@@ -31,14 +32,6 @@ int thread_failures();  // threads.cpp
 namespace {
 
 int failures = 0;
-
-#define CHECK(condition)                                                   \
-  do {                                                                     \
-    if (!(condition)) {                                                    \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                          \
-    }                                                                      \
-  } while (false)
 
 std::vector<double> normal(std::size_t size, unsigned seed) {
   std::mt19937_64 generator(seed);

@@ -12,20 +12,13 @@
 #include <thread>
 #include <vector>
 
+#include "check.hpp"
 #include "cpu/pool.hpp"
 #include "cpu/processors.hpp"
 
 namespace {
 
 int failures = 0;
-
-#define CHECK(condition)                                                   \
-  do {                                                                     \
-    if (!(condition)) {                                                    \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                          \
-    }                                                                      \
-  } while (false)
 
 void every_task_once() {
   for (std::size_t threads : {1, 2, 3, 5}) {
