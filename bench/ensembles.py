@@ -50,6 +50,9 @@ def ensembles(count: int = MEMBERS) -> Outcome:
     held = peak() - before
     error = max(_error(path) for path in runs)
     assert error <= 2e-5, error
+    # Most starts are to learn everything.
+    unlearned = sum(path.status != "loss_tol" for path in runs)
+    assert unlearned <= 0.05 * count, unlearned
     calls = {"together": _processor(lambda: together(starts[:COMPARED])), "alone": _processor(one_by_one)}
     taken = samples(calls, REPEATS)
     ratio = paired_ratio(taken["together"], taken["alone"])
@@ -91,9 +94,12 @@ def _processor(call: Callable[[], object]) -> Callable[[int], float]:
 
 
 def _error(path: agf.Trajectory) -> float:
-    """The first three levels beside those known; the run ends where all is learned."""
+    """The first three levels beside those known. A run ends where all is learned, or with all neurons at work: some
+    starts spend several on one frequency and lack them elsewhere."""
     levels = [modular_level(jump.loss_after) for jump in path.jumps]
-    assert path.status == "loss_tol" and levels[-1] <= END, (path.status, levels)
+    learned = levels[-1] <= END
+    assert path.status == ("loss_tol" if learned else "all_active"), (path.status, levels)
+    assert learned or sum(len(jump.activated) for jump in path.jumps) == MODULAR_WIDTH, levels
     third = min(MODULAR_LEVELS[2], OTHER_THIRD, key=lambda known: abs(known - levels[2]))
     return float(np.abs(np.subtract(levels[:3], [*MODULAR_LEVELS[:2], third])).max())
 

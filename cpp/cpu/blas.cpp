@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "cpu/isa.hpp"
+#include "cpu/scratch.hpp"
+
 namespace agf::cpu::blas {
 namespace {
 
@@ -36,8 +39,6 @@ struct Library {
   void (*cblas_dsyrk)(int, int, int, int, int, double, const double*, int, double, double*, int);
   void (*potrf)(const char*, const int*, double*, const int*, int*, std::size_t);
   void (*potrs)(const char*, const int*, const int*, const double*, const int*, double*, const int*, int*, std::size_t);
-  void (*trsv)(const char*, const char*, const char*, const int*, const double*, const int*, double*, const int*,
-               std::size_t, std::size_t, std::size_t);
   void (*getrf)(const int*, const int*, double*, const int*, int*, int*);
   void (*getrs)(const char*, const int*, const int*, const double*, const int*, const int*, double*, const int*, int*,
                 std::size_t);
@@ -115,7 +116,6 @@ Library open() {
   AGF_FIND(cblas_dsyrk, "cblas_dsyrk");
   AGF_FIND(potrf, "dpotrf_");
   AGF_FIND(potrs, "dpotrs_");
-  AGF_FIND(trsv, "dtrsv_");
   AGF_FIND(getrf, "dgetrf_");
   AGF_FIND(getrs, "dgetrs_");
   AGF_FIND(syevd, "dsyevd_");
@@ -146,9 +146,54 @@ std::string description() {
   return config.substr(0, version) + " (" + library().get_corename() + ", 1 thread per call)";
 }
 
+namespace {
+
+// Products up to this many multiply-adds are made here: the library takes its buffers from one list, and threads that
+// ask for them a hundred thousand times a second wait for each other. It has kernels without a buffer for a row or a
+// column.
+constexpr std::size_t small_product = 1u << 20;
+
+bool is_small(std::size_t m, std::size_t n, std::size_t k) { return m > 1 && n > 1 && m * n * k <= small_product; }
+
+// B and C are filled up to whole vectors, B takes the factor on.
+template <typename T>
+void small_gemm(Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k, T alpha, const T* a, std::size_t lda,
+                const T* b, std::size_t ldb, T beta, T* c, std::size_t ldc) {
+  constexpr std::size_t most_lanes = 64 / sizeof(T);
+  const std::size_t width = (n + most_lanes - 1) / most_lanes * most_lanes;
+  Scratch scratch;
+  T* const right = scratch.take<T>(k * width);
+  T* const product = scratch.take<T>(m * width);
+  if (b_op == Op::none) {
+    for (std::size_t p = 0; p < k; ++p) std::copy_n(b + p * ldb, n, right + p * width);
+  } else {
+    loops<T>().transpose(n, k, b, ldb, right, width);
+  }
+  for (std::size_t p = 0; p < k; ++p) {
+    if (alpha != T(1))
+      std::transform(right + p * width, right + p * width + n, right + p * width,
+                     [alpha](T value) { return alpha * value; });
+    std::fill(right + p * width + n, right + (p + 1) * width, T(0));
+  }
+  (a_op == Op::none ? loops<T>().outer : loops<T>().outer_columns)(m, width, k, a, lda, right, width, false, product,
+                                                                   width);
+  for (std::size_t i = 0; i < m; ++i) {
+    const T* from = product + i * width;
+    T* to = c + i * ldc;
+    if (beta == T(0)) {
+      std::copy_n(from, n, to);
+    } else {
+      for (std::size_t j = 0; j < n; ++j) to[j] = beta * to[j] + from[j];
+    }
+  }
+}
+
+}  // namespace
+
 template <>
 void gemm<float>(Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k, float alpha, const float* a,
                  std::size_t lda, const float* b, std::size_t ldb, float beta, float* c, std::size_t ldc) {
+  if (is_small(m, n, k)) return small_gemm(a_op, b_op, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   library().cblas_sgemm(row_major, static_cast<int>(a_op), static_cast<int>(b_op), as_int(m), as_int(n), as_int(k),
                         alpha, a, as_int(lda), b, as_int(ldb), beta, c, as_int(ldc));
 }
@@ -156,6 +201,7 @@ void gemm<float>(Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k, 
 template <>
 void gemm<double>(Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k, double alpha, const double* a,
                   std::size_t lda, const double* b, std::size_t ldb, double beta, double* c, std::size_t ldc) {
+  if (is_small(m, n, k)) return small_gemm(a_op, b_op, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   library().cblas_dgemm(row_major, static_cast<int>(a_op), static_cast<int>(b_op), as_int(m), as_int(n), as_int(k),
                         alpha, a, as_int(lda), b, as_int(ldb), beta, c, as_int(ldc));
 }
@@ -183,10 +229,11 @@ bool cholesky(int n, double* matrix) {
 
 void cholesky_solve(int n, const double* factor, double* rhs, int count) {
   if (count == 1) {
-    // The solver for several right-hand sides copies the whole factor into the layout of its kernels: 3 times as slow.
-    const int one = 1;
-    library().trsv("U", "T", "N", &n, factor, &n, rhs, &one, 1, 1, 1);
-    library().trsv("U", "N", "N", &n, factor, &n, rhs, &one, 1, 1, 1);
+    // The solver for several right-hand sides copies the whole factor into the layout of its kernels, and that for one
+    // takes its buffers from a list that all threads share.
+    const auto size = static_cast<std::size_t>(n);
+    isa().solve_lower(size, factor, rhs);
+    isa().solve_lower_transposed(size, factor, rhs);
     return;
   }
   int info = 0;

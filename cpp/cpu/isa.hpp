@@ -52,6 +52,9 @@ struct Isa {
   ColumnSums<float> single_columns;
   ColumnSums<double> double_columns;
   ColumnLoops columns;
+  // x <- L^-1 x and x <- L^-T x, L lower, row-major, (n, n).
+  void (*solve_lower)(size_t n, const double* l, double* x);
+  void (*solve_lower_transposed)(size_t n, const double* l, double* x);
 };
 
 // The widest set the machine has, or the one that the environment variable AGF_ISA names (throws std::runtime_error

@@ -5,6 +5,7 @@
 #include "cpu/product.hpp"
 
 #include "cpu/column_loops.inl"
+#include "cpu/triangle.inl"
 
 namespace agf::AGF_LEAF {
 
@@ -90,7 +91,7 @@ constexpr cpu::Loops<T> table() {
 #define AGF_STRING(x) AGF_STRING_(x)
 extern const cpu::Isa entry;
 constinit const cpu::Isa entry = {
-    AGF_STRING(AGF_LEAF),           table<float>(),         table<double>(), columns::column_sums<float>(),
-    columns::column_sums<double>(), columns::column_loops()};
+    AGF_STRING(AGF_LEAF),           table<float>(),          table<double>(),      columns::column_sums<float>(),
+    columns::column_sums<double>(), columns::column_loops(), columns::solve_lower, columns::solve_lower_transposed};
 
 }  // namespace agf::AGF_LEAF

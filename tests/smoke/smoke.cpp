@@ -161,9 +161,8 @@ void differences(const agf::Problem& problem, double eps) {
   for (std::size_t i = 0; i < size; ++i) CHECK(std::abs(product[i] - at.curvature[i]) <= 1e4 * eps * scale * scale);
 }
 
-void linear_algebra() {
+void linear_algebra(std::size_t n) {
   auto& backend = agf::cpu::backend();
-  const std::size_t n = 7;
   const auto b = normal(n * n, 21);
   std::vector<double> a(n * n, 0.0), rhs(n, 1.0);
   for (std::size_t i = 0; i < n; ++i)
@@ -213,6 +212,29 @@ void linear_algebra() {
     thrown = true;
   }
   CHECK(thrown);
+}
+
+// C = alpha op(A) op(B) + beta C at every size of tails, beside sums by hand; what lies around C stays as it was.
+void products() {
+  using agf::cpu::blas::Op;
+  for (std::size_t n = 1; n <= 19; ++n) {
+    const std::size_t m = 20 - n, k = 3 * n - 2, room = n + 3;
+    const auto a = normal(m * k, 31), b = normal(k * n, 32), before = normal(m * room, 33);
+    for (const Op a_op : {Op::none, Op::transpose})
+      for (const Op b_op : {Op::none, Op::transpose})
+        for (const double beta : {0.0, -0.5}) {
+          auto c = before;
+          agf::cpu::blas::gemm<double>(a_op, b_op, m, n, k, 1.5, a.data(), a_op == Op::none ? k : m, b.data(),
+                                       b_op == Op::none ? n : k, beta, c.data(), room);
+          for (std::size_t i = 0; i < m; ++i)
+            for (std::size_t j = 0; j < room; ++j) {
+              double sum = j < n ? beta * before[i * room + j] : before[i * room + j];
+              for (std::size_t e = 0; j < n && e < k; ++e)
+                sum += 1.5 * a[a_op == Op::none ? i * k + e : e * m + i] * b[b_op == Op::none ? e * n + j : j * k + e];
+              CHECK(std::abs(c[i * room + j] - sum) <= 1e-13 * static_cast<double>(k));
+            }
+        }
+  }
 }
 
 // Large enough that the pool shares the work.
@@ -368,7 +390,8 @@ int main() {
   differences(*heads, 2.2e-16);
   differences(*linear(), 2.2e-16);
   differences(*prompts(), 2.2e-16);
-  linear_algebra();
+  for (const std::size_t n : {1, 7, 8, 16, 29}) linear_algebra(n);
+  products();
   same_bits();
   multistep();
   verbs(*relu);
