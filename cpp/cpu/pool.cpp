@@ -7,14 +7,15 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <deque>
 #include <exception>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "agf/interrupt.hpp"
+#include "cpu/placement.hpp"
 #include "cpu/processors.hpp"
 
 namespace agf::cpu::pool {
@@ -95,6 +96,8 @@ class Pool {
       job_ = &job;
       ++generation_;
     }
+    if (patient_)
+      for (Worker& worker : workers_) worker.placement.before_waking(worker.thread.native_handle());
     wake_.notify_all();
     job.work();
     {
@@ -117,21 +120,33 @@ class Pool {
       stop_ = true;
     }
     wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
+    for (Worker& worker : workers_) worker.thread.join();
     workers_.clear();
     stop_ = false;
     patient_ = threads <= processors();
-    for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this] { serve(); });
+    for (std::size_t i = 0; i < workers; ++i) {
+      Placement& placement = workers_.emplace_back().placement;
+      workers_.back().thread = std::thread([this, &placement] { serve(placement); });
+    }
   }
 
  private:
-  void serve() {
+  struct Worker {
+    std::thread thread;
+    Placement placement;
+  };
+
+  void serve(Placement& placement) {
     std::unique_lock guard(lock_);
     std::size_t seen = generation_.load();
     // A job may have been posted between the start of this thread and here.
     if (job_) --seen;
     for (;;) {
-      wake_.wait(guard, [&] { return stop_ || generation_.load() != seen; });
+      while (!stop_ && generation_.load() == seen) {
+        placement.lies_down();
+        wake_.wait(guard);
+        placement.is_up();
+      }
       if (stop_) return;
       seen = generation_.load();
       Job* job = job_;
@@ -150,7 +165,7 @@ class Pool {
 
   std::mutex lock_;
   std::condition_variable wake_, left_;
-  std::vector<std::thread> workers_;
+  std::deque<Worker> workers_;  // stay where they are
   Job* job_ = nullptr;
   // Written under the lock; read without it by those who look about.
   std::atomic<std::size_t> generation_{0};

@@ -1,6 +1,7 @@
 // The pool and the number of its threads: every task once, from several callers at a time, whatever the number.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -50,6 +51,26 @@ void every_task_once() {
   }
 }
 
+// Workers that were sent elsewhere to wake may run wherever the process may.
+void masks() {
+#if defined(__linux__)
+  cpu_set_t whole;
+  pthread_getaffinity_np(pthread_self(), sizeof(whole), &whole);
+  agf::cpu::pool::set_threads(2);
+  std::atomic<int> others{0};
+  for (int round = 0; round < 20; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // workers sleep by then
+    agf::cpu::pool::parallel(2, [&](std::size_t) {
+      cpu_set_t mask;
+      pthread_getaffinity_np(pthread_self(), sizeof(mask), &mask);
+      if (!CPU_EQUAL(&mask, &whole)) ++others;
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    });
+  }
+  CHECK(others == 0);
+#endif
+}
+
 void write(const std::filesystem::path& file, const std::string& text) {
   std::filesystem::create_directories(file.parent_path());
   std::ofstream(file) << text << '\n';
@@ -94,6 +115,7 @@ void control_groups() {
 
 int thread_failures() {
   every_task_once();
+  masks();
   control_groups();
   return failures;
 }
