@@ -17,6 +17,9 @@ BACKENDS = {
     "numpy": (reference.Dense, "numpy"),
     "cpp": (_core.dense, "cpp"),
 }
+# With the kernels on a GPU, or on the host where AGF_CUDA_MODULE names that build.
+if agf_fast.cuda.is_available():
+    BACKENDS["cuda"] = (agf_fast.cuda.module().dense, "cuda")
 
 
 def pytest_report_header(config):

@@ -2,8 +2,9 @@
 
     python -> bind -> cpp/agf <- {cpp/cpu, cuda}
 
-cpp/agf knows no device and no Python; cpp/cpu and cuda never meet; the leaves know only each other; in Python, only
-_backend and _dense choose an engine, and nothing imports SciPy outside the reference.
+cpp/agf knows no device and no Python; cpp/cpu and cuda never meet, and Python is known to cpp/bind and cuda/bind alone;
+the leaves know only each other; in Python, only _backend and _dense choose an engine, and nothing imports SciPy outside
+the reference.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ DEVICE = re.compile(r"^(cuda|cublas|cusolver|nv)")
 RULES = {
     "cpp/agf": ({"cpp/cpu", "cuda", "cpp/bind"}, False, False),
     "cpp/cpu": ({"cuda", "cpp/bind"}, False, False),
-    "cuda": ({"cpp/cpu", "cpp/bind"}, False, True),
+    "cuda": ({"cpp/cpu", "cpp/bind", "cuda/bind"}, False, True),
+    "cuda/bind": ({"cpp/cpu"}, True, True),
     "cpp/bind": ({"cuda"}, True, False),
 }
 
@@ -30,12 +32,12 @@ RULES = {
 def room_of(root: Path, file: Path) -> str:
     """The room a file is in."""
     parts = file.relative_to(root).parts
-    return "/".join(parts[:2]) if parts[0] == "cpp" else parts[0]
+    return "/".join(parts[:2]) if parts[0] == "cpp" or parts[:2] == ("cuda", "bind") else parts[0]
 
 
 def target(root: Path, file: Path, name: str) -> Path | None:
     """The file of this tree that an include names, or None."""
-    for base in (file.parent, root / "cpp", root):
+    for base in (file.parent, root / "cpp", root / "cuda", root):
         candidate = (base / name).resolve()
         if candidate.is_file() and candidate.is_relative_to(root):
             return candidate
@@ -47,13 +49,13 @@ def check_sources(root: Path) -> list[str]:
     wrong = []
     for room, (forbidden, python, device) in RULES.items():
         for file in sorted((root / room).rglob("*")):
-            if file.suffix not in SOURCES:
+            if file.suffix not in SOURCES or room_of(root, file) != room:
                 continue
             where = file.relative_to(root).as_posix()
             leaf = room == "cpp/agf" and (file.name in LEAVES or file.parent.name == "analysis")
             for quote, name in INCLUDE.findall(file.read_text()):
                 if PYTHON.match(name) and not python:
-                    wrong.append(f"{where}: includes {name}, but only cpp/bind knows Python")
+                    wrong.append(f"{where}: includes {name}, but only bind knows Python")
                 if DEVICE.match(name) and not device:
                     wrong.append(f"{where}: includes {name}, but only cuda knows a device")
                 if quote != '"':

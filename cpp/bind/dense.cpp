@@ -5,6 +5,7 @@
 
 #include "bind/arrays.hpp"
 #include "bind/kernel.hpp"
+#include "bind/sigma_of.hpp"
 #include "bind/unlocked.hpp"
 #include "cpu/dense.hpp"
 
@@ -12,31 +13,6 @@ namespace agf::bind {
 
 namespace py = pybind11;
 using cpu::DenseCpu;
-
-Sigma sigma_of(const std::string& activation, double parameter) {
-  std::string wanted = activation;
-  if (activation == "square") wanted = "power2";
-  if (activation == "power") {
-    if (!(parameter == 2 || parameter == 3 || parameter == 4 || parameter == 5)) {
-      throw py::value_error("parameter: got " + std::string(py::str(py::float_(parameter))) +
-                            ", expected the exponent 2, 3, 4 or 5");
-    }
-    wanted += std::to_string(static_cast<int>(parameter));
-  }
-  static constexpr struct {
-    Sigma sigma;
-    const char* name;
-  } known[] = {
-#define AGF_DENSE(name, leaf, degree, homogeneous, kinked, linear) {Sigma::name, #name},
-#include "agf/models.def"
-#undef AGF_DENSE
-  };
-  for (const auto& k : known) {
-    if (wanted == k.name) return k.sigma;
-  }
-  throw py::value_error("activation: got '" + activation +
-                        "', expected one of identity, relu, leaky_relu, square, power, tanh, gelu, elu, silu, erf");
-}
 
 namespace {
 

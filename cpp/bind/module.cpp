@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "agf/host.hpp"
 #include "bind/dense.hpp"
 #include "bind/diagonal.hpp"
 #include "bind/engine.hpp"
@@ -47,6 +48,12 @@ void set_threads(py::ssize_t count) {
   agf::cpu::pool::set_threads(static_cast<std::size_t>(count));
 }
 
+// What `_cuda` asks of this module.
+py::capsule host() {
+  static const agf::Host offered{agf::cpu::blas::row_space, &agf::cpu::isa().columns};
+  return py::capsule(&offered);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -64,5 +71,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("info", &info);
   m.def("set_threads", &set_threads, py::arg("threads"));
   m.def("get_threads", &agf::cpu::pool::threads);
+  m.attr("_host") = host();
   m.attr("__version__") = AGF_VERSION;
 }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bind/arrays.hpp"
-#include "bind/dense.hpp"
+#include "bind/sigma_of.hpp"
 #include "cpu/isa.hpp"
 
 namespace agf::bind {

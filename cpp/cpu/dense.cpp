@@ -7,7 +7,6 @@
 #include <new>
 #include <utility>
 
-#include "agf/balance.hpp"
 #include "agf/interrupt.hpp"
 #include "cpu/blas.hpp"
 #include "cpu/isa.hpp"
@@ -26,22 +25,6 @@ using dense::take_tile;
 using dense::Tile;
 using dense::tile_at;
 using dense::unit;
-
-struct Traits {
-  int degree;
-  bool homogeneous, kinked, linear;
-};
-
-Traits traits(Sigma sigma) {
-  switch (sigma) {
-#define AGF_DENSE(name, leaf, degree, homogeneous, kinked, linear) \
-  case Sigma::name:                                                \
-    return {degree, homogeneous, kinked, linear};
-#include "agf/models.def"
-#undef AGF_DENSE
-  }
-  return {};
-}
 
 // Transposed, (c, columns).
 template <typename T>
@@ -79,7 +62,7 @@ void add_up(const T* parts, std::size_t stride, std::size_t chunks, std::size_t 
 template <typename T>
 DenseCpu<T>::DenseCpu(const T* x, std::size_t n, std::size_t d, const T* y, std::size_t c, Sigma sigma,
                       double parameter)
-    : n_(n), d_(d), c_(c), m_(d + c), sigma_(sigma), parameter_(parameter), row_(d), columns_(round_up(n, unit<T>)) {
+    : DenseModel(n, d, c, sigma, parameter), row_(d), columns_(round_up(n, unit<T>)) {
   input_scale_ = std::sqrt(loops<T>().sum_squares(n * d, x) / static_cast<double>(n));
   // Rows a power of two apart would share cache sets.
   constexpr std::size_t conflict = 256;
@@ -103,18 +86,6 @@ DenseCpu<T>::DenseCpu(const T* x, std::size_t n, std::size_t d, const T* y, std:
   loops<T>().transpose(n, c, y, c, y_.data(), columns_);
 }
 template <typename T>
-double DenseCpu<T>::kappa() const {
-  return traits(sigma_).degree + 1;
-}
-template <typename T>
-bool DenseCpu<T>::homogeneous() const {
-  return traits(sigma_).homogeneous;
-}
-template <typename T>
-bool DenseCpu<T>::kinked() const {
-  return traits(sigma_).kinked;
-}
-template <typename T>
 double DenseCpu<T>::epsilon() const {
   return std::numeric_limits<T>::epsilon() / 2;
 }
@@ -122,20 +93,6 @@ double DenseCpu<T>::epsilon() const {
 template <typename T>
 auto DenseCpu<T>::inputs_of_samples() const -> Inputs {
   return {x_.data(), row_, transposed_.empty() ? nullptr : transposed_.data(), columns_, true};
-}
-
-template <typename T>
-Nonlinearity DenseCpu<T>::nonlinearity(Shape shape) const {
-  return {sigma_, parameter_, shape.leading};
-}
-
-// Whether sigma'' can differ from zero.
-template <typename T>
-bool DenseCpu<T>::curved(Shape shape) const {
-  const Traits t = traits(sigma_);
-  if (t.kinked) return shape.ramp != nullptr;
-  if (shape.leading && !t.homogeneous) return false;
-  return !t.linear;
 }
 
 // ----------------------------------------------------------------------------------------------------------- cuts
@@ -535,38 +492,6 @@ void DenseCpu<T>::contribution(const double* theta, std::size_t count, double* o
 }
 
 template <typename T>
-bool DenseCpu<T>::conserved(const double* theta, std::size_t count, double* out) const {
-  const Traits t = traits(sigma_);
-  if (!t.homogeneous) return false;
-  layer_balance(d_, c_, t.degree, theta, count, out);
-  return true;
-}
-
-template <typename T>
-void DenseCpu<T>::rebalance(double* theta, std::size_t count, const double* balance, double* scale) const {
-  rebalance_layers(d_, c_, traits(sigma_).degree, theta, count, balance, scale);
-}
-
-template <typename T>
-double DenseCpu<T>::evaluation_flops(std::size_t count) const {
-  return 4.0 * static_cast<double>(n_) * static_cast<double>(count) * static_cast<double>(m_);
-}
-
-template <typename T>
-double DenseCpu<T>::utility_hessian_flops(std::size_t count) const {
-  const double d = static_cast<double>(d_), c = static_cast<double>(c_);
-  const double each = 2.0 * d * (2.0 + c) + (curved({}) ? 2.0 * (c + d * d) : 0.0);
-  return each * static_cast<double>(n_) * static_cast<double>(count);
-}
-
-template <typename T>
-double DenseCpu<T>::loss_hessian_flops(std::size_t count) const {
-  const double features = static_cast<double>(count) * static_cast<double>(d_ + 1);
-  const double entries = static_cast<double>(count) * static_cast<double>(m_);
-  return static_cast<double>(n_) * features * features + 4.0 * entries * entries + utility_hessian_flops(count);
-}
-
-template <typename T>
 template <typename To>
 std::vector<To> DenseCpu<T>::inputs_in() const {
   std::vector<To> x(n_ * d_);
@@ -588,14 +513,12 @@ std::vector<To> DenseCpu<T>::targets_in() const {
 
 template <typename T>
 std::unique_ptr<Problem> DenseCpu<T>::reduced(std::vector<double>& basis) const {
-  // Beyond this many inputs the factorisation takes longer than a Ctrl-C may wait, and wins little.
-  constexpr std::size_t most_inputs = 256;
-  if (d_ < 2 || d_ > most_inputs) return nullptr;
+  if (d_ < 2 || d_ > most_reducible) return nullptr;
   const double tolerance = static_cast<double>(std::max(n_, d_)) * data_epsilon_;
   std::vector<double> copy = inputs_in<double>();
   basis.resize(d_ * d_);
   const std::size_t rank = blas::row_space(n_, d_, copy.data(), tolerance, basis.data());
-  if (4 * (rank + 1) > 3 * d_) {
+  if (!worth_reducing(rank, d_)) {
     basis.clear();
     return nullptr;
   }

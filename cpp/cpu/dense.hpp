@@ -6,8 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "agf/pointwise.hpp"
-#include "agf/problem.hpp"
+#include "agf/dense_model.hpp"
 #include "cpu/aligned.hpp"
 #include "cpu/dense_tile.hpp"
 
@@ -21,19 +20,11 @@ namespace agf::cpu {
 // sums are added in a fixed order, so results are bitwise equal for any number of threads. Const methods may be called
 // from several threads at once.
 template <typename T>
-class DenseCpu final : public Problem {
+class DenseCpu final : public DenseModel {
  public:
   // Copies x (n, d) and y (n, c), row-major.
   DenseCpu(const T* x, std::size_t n, std::size_t d, const T* y, std::size_t c, Sigma sigma, double parameter);
 
-  std::size_t inputs() const { return d_; }
-  std::size_t params() const override { return m_; }
-  std::size_t outputs() const override { return c_; }
-  std::size_t samples() const override { return n_; }
-  double kappa() const override;
-  bool homogeneous() const override;
-  bool kinked() const override;
-  double input_scale() const override { return input_scale_; }
   double epsilon() const override;
 
   std::unique_ptr<Signal> make_signal() const override;
@@ -49,11 +40,6 @@ class DenseCpu final : public Problem {
   void loss_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
                     Shape shape = {}) const override;
   void contribution(const double* theta, std::size_t count, double* out) const override;
-  bool conserved(const double* theta, std::size_t count, double* out) const override;
-  void rebalance(double* theta, std::size_t count, const double* balance, double* scale) const override;
-  double evaluation_flops(std::size_t count) const override;
-  double utility_hessian_flops(std::size_t count) const override;
-  double loss_hessian_flops(std::size_t count) const override;
   std::unique_ptr<Problem> reduced(std::vector<double>& basis) const override;
   std::unique_ptr<Problem> in_double() const override;
 
@@ -94,8 +80,6 @@ class DenseCpu final : public Problem {
   Inputs inputs_of_samples() const;
   // What signals hold.
   Field field(const T* values) const { return {values, columns_, true}; }
-  Nonlinearity nonlinearity(Shape shape) const;
-  bool curved(Shape shape) const;
   Cut cut(std::size_t count, double passes) const;
   Cut cut_samples(std::size_t count, std::size_t samples, const Inputs& inputs) const;
   Cut cut_finely(std::size_t count, std::size_t samples, const Inputs& inputs, double flops) const;
@@ -128,10 +112,6 @@ class DenseCpu final : public Problem {
   void fill(Panel& panel, dense::Tile t, Shape shape) const;
   void curve_terms(Panel& panel, const T* r, dense::Tile t, Shape shape, T* ww, T* wa) const;
 
-  std::size_t n_, d_, c_, m_;
-  Sigma sigma_;
-  double parameter_;
-  double input_scale_ = 0;
   // Relative rounding of the data as they were given, which may be coarser than T.
   double data_epsilon_ = static_cast<double>(std::numeric_limits<T>::epsilon());
   // X (n, row_) and its transpose (d, columns_), or nothing where it is not kept; Y transposed, (c, columns_).

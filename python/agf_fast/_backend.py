@@ -18,7 +18,7 @@ from ._arrays import positive_integer
 
 __all__ = ["core", "engine", "info", "resolve", "set_threads", "version"]
 
-_NAMES = ("auto", "cpp", "numpy")
+_NAMES = ("auto", "cpp", "cuda", "numpy")
 _CORE = "agf_fast._core"
 # Whether this process has been given its number of threads.
 _chosen = False
@@ -73,20 +73,23 @@ multiprocessing.util.register_after_fork(_forked, _forked)
 
 
 def resolve(backend: str) -> str:
-    """The engine that a backend's name stands for: "cpp" or "numpy".
+    """The engine that a backend's name stands for: "cpp", "cuda" or "numpy".
 
     "auto" is the compiled core. It does not fall back: NumPy is far slower, which should be a choice.
     """
-    if backend == "cuda":
-        raise ValueError(f"backend is 'cuda', expected one of {_NAMES}: {_cuda_status.why()}; use 'auto'")
     if not isinstance(backend, str) or backend not in _NAMES:
         raise ValueError(f"backend is {backend!r}, expected one of {_NAMES}; use 'auto'")
+    if backend == "cuda" and not _cuda_status.is_available():
+        raise ValueError(f"backend is 'cuda', which is not available: {_cuda_status.why()}; use 'auto'")
     return "cpp" if backend == "auto" else backend
 
 
 def engine(name: str) -> ModuleType:
-    """The module with the integrators of a resolved backend; both offer the same functions."""
-    return core() if name == "cpp" else importlib.import_module("agf_fast.reference.engine")
+    """The module with the integrators of a resolved backend; both offer the same functions.
+
+    Those of the compiled core drive kernels of the CPU and of a GPU alike.
+    """
+    return core() if name in ("cpp", "cuda") else importlib.import_module("agf_fast.reference.engine")
 
 
 def set_threads(k: int) -> None:
@@ -127,15 +130,16 @@ def info() -> dict[str, Any]:
     -------
     dict
         Plain data: agf_fast, python, numpy, platform, processors, what the compiled core says of itself
-        (isa, isa_available, threads, blas, compiler) or ``core`` with the reason for its absence, and cuda. ``isa`` is
+        (isa, isa_available, threads, blas, compiler) or ``core`` with the reason for its absence, and ``cuda``: the
+        devices, or why there are none. ``isa`` is
         the widest instruction set of the machine, or the one of them that the environment variable AGF_ISA names when
         the core is loaded; ``threads`` see `set_threads`.
 
     Examples
     --------
     >>> import agf_fast as agf
-    >>> agf.info()["cuda"]
-    'not available: this build of agf_fast has no CUDA backend'
+    >>> agf.info()["agf_fast"] == agf.__version__
+    True
     """
     facts: dict[str, Any] = {
         "agf_fast": version(),
@@ -148,5 +152,5 @@ def info() -> dict[str, Any]:
         facts.update({key: value for key, value in core().info().items() if key != "version"})
     except ImportError as error:
         facts["core"] = f"not available: {error}"
-    facts["cuda"] = "available" if _cuda_status.is_available() else f"not available: {_cuda_status.why()}"
+    facts["cuda"] = _cuda_status.description()
     return facts

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, positive_integer, read
 from ._backend import core
+from ._cuda_status import module as cuda
 from ._samples import SampleProblem
 
 __all__ = ["ACTIVATIONS", "Dense"]
@@ -108,6 +109,8 @@ class Dense(SampleProblem):
         parameter = float(self.slope if self.slope is not None else self.exponent or 0)
         if backend == "cpp":
             return core().dense(x, y, self.activation, parameter)
+        if backend == "cuda":
+            return cuda().dense(x, y, self.activation, parameter)
         return importlib.import_module("agf_fast.reference").Dense(x, y, self.activation, parameter)
 
     @property

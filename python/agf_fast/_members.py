@@ -59,7 +59,7 @@ class Batch:
         reference one.
         """
         kernels = [problem._kernel(self.backend) for problem in self.problems]
-        if resolve(self.backend) == "cpp":
+        if resolve(self.backend) != "numpy":
             results: list[dict[str, Any]] = engine(
                 kernels, self.starts, **options, **own, observer=self.observer, finished=self.finished
             )

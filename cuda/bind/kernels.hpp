@@ -1,0 +1,10 @@
+// The kernels of each architecture for Python.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace agf::cuda::bind {
+
+void bind_dense(pybind11::module_& m);
+
+}  // namespace agf::cuda::bind

@@ -1,0 +1,84 @@
+#include "device.hpp"
+
+#include <cuda_runtime.h>
+
+#include <new>
+#include <stdexcept>
+
+namespace agf::cuda {
+namespace {
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // the error is told once
+  if (status == cudaErrorMemoryAllocation) throw std::bad_alloc();
+  throw std::runtime_error(std::string("CUDA, ") + what + ": " + cudaGetErrorString(status));
+}
+
+cudaStream_t queue(Stream stream) { return static_cast<cudaStream_t>(stream.handle); }
+
+}  // namespace
+
+void* own_stream() { return cudaStreamPerThread; }
+
+int device_count(std::string& why) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return count;
+  cudaGetLastError();
+  why = status == cudaSuccess ? "no CUDA device was found" : cudaGetErrorString(status);
+  return 0;
+}
+
+std::string device_name(int device) {
+  cudaDeviceProp facts;
+  check(cudaGetDeviceProperties(&facts, device), "properties of a device");
+  return facts.name;
+}
+
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "the current device");
+  return device;
+}
+
+OnDevice::OnDevice(int device) : before_(current_device()) {
+  if (device != before_) check(cudaSetDevice(device), "choice of a device");
+}
+OnDevice::~OnDevice() { cudaSetDevice(before_); }
+
+void* allocate(std::size_t bytes, Stream stream) {
+  void* at = nullptr;
+  check(cudaMallocAsync(&at, bytes == 0 ? 1 : bytes, queue(stream)), "memory");
+  return at;
+}
+void release(void* at, Stream stream) noexcept {
+  if (at) cudaFreeAsync(at, queue(stream));
+}
+void upload(void* to, const void* from, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, queue(stream)), "copy to the device");
+}
+void download(void* to, const void* from, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, queue(stream)), "copy from the device");
+  wait(stream);
+}
+void copy(void* to, const void* from, std::size_t bytes, Stream stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, queue(stream)), "copy on the device");
+}
+void clear(void* to, std::size_t bytes, Stream stream) {
+  check(cudaMemsetAsync(to, 0, bytes, queue(stream)), "clearing memory");
+}
+void wait(Stream stream) { check(cudaStreamSynchronize(queue(stream)), "work on the device"); }
+
+void check_grid(std::size_t blocks) {
+  if (blocks > 0x7fffffffu) throw std::runtime_error("CUDA: more blocks than a grid holds");
+}
+void check_launch() { check(cudaGetLastError(), "launch of a kernel"); }
+void allow_shared(const void* kernel, std::size_t bytes) {
+  constexpr std::size_t unasked = 48 << 10;
+  if (bytes <= unasked) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "shared memory of a kernel");
+}
+
+}  // namespace agf::cuda

@@ -1,0 +1,49 @@
+// Memory, streams and errors of a device; the same names on the host, where memory is the host's (AGF_SHIM).
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace agf::cuda {
+
+// The stream of the calling thread by itself.
+void* own_stream();
+
+// Work queued in order.
+struct Stream {
+  void* handle = own_stream();
+};
+
+// Devices that can be used; 0 with the reason in `why`. Loads the driver, touches no device.
+int device_count(std::string& why);
+std::string device_name(int device);
+int current_device();
+
+// Makes a device the thread's own for the length of a scope.
+class OnDevice {
+ public:
+  explicit OnDevice(int device);
+  ~OnDevice();
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_;
+};
+
+// Failures throw std::runtime_error with the driver's words, lack of memory std::bad_alloc.
+void* allocate(std::size_t bytes, Stream stream);
+void release(void* at, Stream stream) noexcept;
+void upload(void* to, const void* from, std::size_t bytes, Stream stream);
+// Waits until the bytes are there.
+void download(void* to, const void* from, std::size_t bytes, Stream stream);
+void copy(void* to, const void* from, std::size_t bytes, Stream stream);
+void clear(void* to, std::size_t bytes, Stream stream);
+void wait(Stream stream);
+
+void check_grid(std::size_t blocks);
+void check_launch();
+// Lets a kernel have more shared memory than every device grants unasked.
+void allow_shared(const void* kernel, std::size_t bytes);
+
+}  // namespace agf::cuda

@@ -1,0 +1,40 @@
+// The device that the shim stands for: the host.
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+#include "device.hpp"
+
+namespace agf::cuda {
+
+void* own_stream() { return nullptr; }
+
+int device_count(std::string&) { return 1; }
+std::string device_name(int) { return "the host, in place of a GPU"; }
+int current_device() { return 0; }
+
+OnDevice::OnDevice(int) : before_(0) {}
+OnDevice::~OnDevice() = default;
+
+void* allocate(std::size_t bytes, Stream) {
+  constexpr std::size_t alignment = 256;  // a device's
+  void* at = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (!at) throw std::bad_alloc();
+  std::memset(at, 0xff, bytes);  // nothing is cleared on a device either: NaNs
+  return at;
+}
+void release(void* at, Stream) noexcept { std::free(at); }
+void upload(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+void download(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+void copy(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+void clear(void* to, std::size_t bytes, Stream) { std::memset(to, 0, bytes); }
+void wait(Stream) {}
+
+void check_grid(std::size_t blocks) {
+  if (blocks > 0x7fffffffu) throw std::runtime_error("more blocks than a grid holds");
+}
+void check_launch() {}
+void allow_shared(const void*, std::size_t) {}
+
+}  // namespace agf::cuda

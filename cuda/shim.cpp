@@ -1,0 +1,156 @@
+#include "shim.hpp"
+
+#include <cstddef>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#if defined(AGF_SHIM_THREADS)
+#include <barrier>
+#include <thread>
+#else
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cstdint>
+#endif
+
+namespace agf::cuda::shim {
+namespace {
+
+// What a block shares, aligned as on a device. All bits set is a NaN of either precision.
+class Shared {
+ public:
+  explicit Shared(std::size_t bytes) : words_((bytes + sizeof(Word) - 1) / sizeof(Word)) {}
+  unsigned char* fresh() {
+    if (words_.empty()) return nullptr;
+    std::memset(words_.data(), 0xff, words_.size() * sizeof(Word));
+    return words_.data()->bytes;
+  }
+
+ private:
+  struct alignas(16) Word {
+    unsigned char bytes[16];
+  };
+  std::vector<Word> words_;
+};
+
+}  // namespace
+
+#if defined(AGF_SHIM_THREADS)
+
+void Block::barrier(unsigned) { static_cast<std::barrier<>*>(turns)->arrive_and_wait(); }
+
+void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body) {
+  Shared shared(shared_bytes);
+  for (unsigned b = 0; b < blocks; ++b) {
+    std::barrier<> barrier(static_cast<std::ptrdiff_t>(threads));
+    Block block{b, blocks, threads, shared.fresh(), &barrier};
+    std::vector<std::thread> team;
+    team.reserve(threads);
+    for (unsigned thread = 0; thread < threads; ++thread) {
+      team.emplace_back([&, thread] {
+        body(block, thread);
+        barrier.arrive_and_drop();
+      });
+    }
+    for (std::thread& member : team) member.join();
+  }
+}
+
+#else
+
+namespace {
+
+constexpr std::size_t stack_bytes = std::size_t{1} << 16;
+
+// Fibers of one block. The first visit to each goes by its context; later ones jump, which asks the system for nothing.
+struct Fibers {
+  struct Fiber {
+    ucontext_t context;
+    jmp_buf at;
+    bool begun = false, over = false;
+  };
+
+  std::vector<Fiber> fibers;
+  std::unique_ptr<unsigned char[]> stacks;
+  ucontext_t home_context;
+  jmp_buf home;
+  const Body* body = nullptr;
+  Block* block = nullptr;
+  unsigned now = 0;
+  std::exception_ptr failure;
+
+  void visit(unsigned thread);
+  void leave() {
+    if (_setjmp(fibers[now].at) == 0) _longjmp(home, 1);
+  }
+  void work() noexcept {
+    try {
+      (*body)(*block, now);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    fibers[now].over = true;
+    _longjmp(home, 1);
+  }
+};
+
+// makecontext passes ints: a pointer goes in two.
+void enter(unsigned high, unsigned low) {
+  const auto address = static_cast<std::uintptr_t>(high) << 32 | low;
+  reinterpret_cast<Fibers*>(address)->work();
+}
+
+void Fibers::visit(unsigned thread) {
+  now = thread;
+  Fiber& fiber = fibers[thread];
+  if (_setjmp(home) != 0) return;
+  if (fiber.begun) _longjmp(fiber.at, 1);
+  fiber.begun = true;
+  getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = stacks.get() + thread * stack_bytes;
+  fiber.context.uc_stack.ss_size = stack_bytes;
+  fiber.context.uc_link = nullptr;
+  const auto address = reinterpret_cast<std::uintptr_t>(this);
+  makecontext(&fiber.context, reinterpret_cast<void (*)()>(&enter), 2, static_cast<unsigned>(address >> 32),
+              static_cast<unsigned>(address));
+  setcontext(&fiber.context);
+}
+
+}  // namespace
+
+void Block::barrier(unsigned) { static_cast<Fibers*>(turns)->leave(); }
+
+void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body) {
+  // Kept: stacks are large beside the work of most blocks.
+  thread_local Fibers team;
+  if (team.fibers.size() < threads) {
+    team.fibers.resize(threads);
+    team.stacks = std::make_unique_for_overwrite<unsigned char[]>(threads * stack_bytes);
+  }
+  Shared shared(shared_bytes);
+  for (unsigned b = 0; b < blocks; ++b) {
+    Block block{b, blocks, threads, shared.fresh(), &team};
+    team.body = &body;
+    team.block = &block;
+    for (unsigned thread = 0; thread < threads; ++thread) team.fibers[thread].begun = team.fibers[thread].over = false;
+    for (unsigned left = threads; left > 0;) {
+      left = 0;
+      // In turn from the first and from the last, so that no order is what makes a kernel right.
+      for (unsigned k = 0; k < threads; ++k) {
+        const unsigned thread = b % 2 == 0 ? k : threads - 1 - k;
+        if (team.fibers[thread].over) continue;
+        team.visit(thread);
+        if (!team.fibers[thread].over) ++left;
+      }
+      if (team.failure) std::rethrow_exception(std::exchange(team.failure, nullptr));
+    }
+  }
+}
+
+#endif
+
+}  // namespace agf::cuda::shim
