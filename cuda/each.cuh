@@ -17,7 +17,11 @@
 
 namespace agf::cuda {
 
+#if defined(AGF_NARROW)
+inline constexpr unsigned each_width = 8;
+#else
 inline constexpr unsigned each_width = 256;
+#endif
 
 template <typename F>
 struct Each {

@@ -8,6 +8,14 @@
 namespace agf::cuda {
 namespace {
 
+#if defined(AGF_NARROW)
+// Four threads in place of 64 and 256, for the shim.
+template <typename T>
+struct Tiles {
+  using Large = TileOf<16, 16, 8, 8, 8>;
+  using Small = TileOf<8, 8, 8, 4, 4>;
+};
+#else
 template <typename T>
 struct Tiles;
 template <>
@@ -20,6 +28,7 @@ struct Tiles<double> {
   using Large = TileOf<64, 64, 16, 4, 4>;
   using Small = TileOf<32, 32, 16, 4, 4>;
 };
+#endif
 
 // Blocks that fill a large device twice; fewer tiles than that share out the inner index too, in parts that are worth
 // it.

@@ -45,19 +45,25 @@ void Block::barrier(unsigned) { static_cast<std::barrier<>*>(turns)->arrive_and_
 
 void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body) {
   Shared shared(shared_bytes);
-  for (unsigned b = 0; b < blocks; ++b) {
-    std::barrier<> barrier(static_cast<std::ptrdiff_t>(threads));
-    Block block{b, blocks, threads, shared.fresh(), &barrier};
-    std::vector<std::thread> team;
-    team.reserve(threads);
-    for (unsigned thread = 0; thread < threads; ++thread) {
-      team.emplace_back([&, thread] {
+  std::barrier<> barrier(static_cast<std::ptrdiff_t>(threads));
+  Block block{0, blocks, threads, shared.fresh(), &barrier};
+  std::vector<std::thread> team;
+  team.reserve(threads);
+  for (unsigned thread = 0; thread < threads; ++thread) {
+    team.emplace_back([&, thread] {
+      for (unsigned b = 0; b < blocks; ++b) {
         body(block, thread);
-        barrier.arrive_and_drop();
-      });
-    }
-    for (std::thread& member : team) member.join();
+        // The next block begins when all have left this one.
+        barrier.arrive_and_wait();
+        if (thread == 0) {
+          ++block.index;
+          shared.fresh();
+        }
+        barrier.arrive_and_wait();
+      }
+    });
   }
+  for (std::thread& member : team) member.join();
 }
 
 #else
@@ -66,7 +72,8 @@ namespace {
 
 constexpr std::size_t stack_bytes = std::size_t{1} << 16;
 
-// Fibers of one block. The first visit to each goes by its context; later ones jump, which asks the system for nothing.
+// Fibers, from block to block. The first visit to each goes by its context; later ones jump, which asks the system for
+// nothing.
 struct Fibers {
   struct Fiber {
     ucontext_t context;
@@ -76,7 +83,6 @@ struct Fibers {
 
   std::vector<Fiber> fibers;
   std::unique_ptr<unsigned char[]> stacks;
-  ucontext_t home_context;
   jmp_buf home;
   const Body* body = nullptr;
   Block* block = nullptr;
@@ -87,14 +93,16 @@ struct Fibers {
   void leave() {
     if (_setjmp(fibers[now].at) == 0) _longjmp(home, 1);
   }
-  void work() noexcept {
-    try {
-      (*body)(*block, now);
-    } catch (...) {
-      failure = std::current_exception();
+  [[noreturn]] void work() noexcept {
+    for (;;) {
+      try {
+        (*body)(*block, now);
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      fibers[now].over = true;
+      leave();
     }
-    fibers[now].over = true;
-    _longjmp(home, 1);
   }
 };
 
@@ -128,7 +136,7 @@ void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body
   // Kept: stacks are large beside the work of most blocks.
   thread_local Fibers team;
   if (team.fibers.size() < threads) {
-    team.fibers.resize(threads);
+    team.fibers.assign(threads, {});
     team.stacks = std::make_unique_for_overwrite<unsigned char[]>(threads * stack_bytes);
   }
   Shared shared(shared_bytes);
@@ -136,7 +144,7 @@ void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body
     Block block{b, blocks, threads, shared.fresh(), &team};
     team.body = &body;
     team.block = &block;
-    for (unsigned thread = 0; thread < threads; ++thread) team.fibers[thread].begun = team.fibers[thread].over = false;
+    for (unsigned thread = 0; thread < threads; ++thread) team.fibers[thread].over = false;
     for (unsigned left = threads; left > 0;) {
       left = 0;
       // In turn from the first and from the last, so that no order is what makes a kernel right.
@@ -146,7 +154,11 @@ void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body
         team.visit(thread);
         if (!team.fibers[thread].over) ++left;
       }
-      if (team.failure) std::rethrow_exception(std::exchange(team.failure, nullptr));
+      if (team.failure) {
+        // The others are left where they are, and begin anew another time.
+        for (Fibers::Fiber& fiber : team.fibers) fiber.begun = false;
+        std::rethrow_exception(std::exchange(team.failure, nullptr));
+      }
     }
   }
 }

@@ -2,7 +2,8 @@
 //
 // A kernel is a struct: operator()(Team) is what one thread does, `launch` runs it on blocks of threads. nvcc makes a
 // grid of it. Elsewhere (AGF_SHIM) the threads of a block are fibers that take turns at barriers, or, where
-// AGF_SHIM_THREADS is defined, threads of the system held by a std::barrier, which ThreadSanitizer watches.
+// AGF_SHIM_THREADS is defined, threads of the system held by a std::barrier, which ThreadSanitizer watches. AGF_NARROW
+// makes blocks of a few threads, for whole runs on the host.
 #pragma once
 
 #include <stddef.h>

@@ -36,6 +36,12 @@ def backend(request):
     return request.param
 
 
+@pytest.fixture(params=[name for name in BACKENDS if name != "numpy"])
+def compiled(request):
+    """The compiled backends, as the verbs call them."""
+    return request.param
+
+
 @pytest.fixture
 def verb_backend(backend):
     """What the verbs call this backend."""

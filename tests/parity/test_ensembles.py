@@ -62,23 +62,24 @@ def each(problem):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_same_bits_alone_and_in_company(name, threads):
+def test_same_bits_alone_and_in_company(name, threads, compiled):
     problem, states, options, end = members(name)
     rtol = {"rtol": 1e-4} if "float32" in name else {}
     threads(1)
     paths = [
-        agf.alternating_gradient_flow(one, state, **{**options, **rtol})
+        agf.alternating_gradient_flow(one, state, **{**options, **rtol}, backend=compiled)
         for one, state in zip(each(problem), states, strict=True)
     ]
     truths = [
-        agf.gradient_flow(one, state, end, **{**FLOW, **rtol}) for one, state in zip(each(problem), states, strict=True)
+        agf.gradient_flow(one, state, end, **{**FLOW, **rtol}, backend=compiled)
+        for one, state in zip(each(problem), states, strict=True)
     ]
     assert any(path.jumps for path in paths) and len({path.time[-1] for path in paths}) > 1
     for count in (1, 2, 3):
         threads(count)
         for runs, alone in (
-            (agf.alternating_gradient_flow(problem, states, **{**options, **rtol}), paths),
-            (agf.gradient_flow(problem, states, end, **{**FLOW, **rtol}), truths),
+            (agf.alternating_gradient_flow(problem, states, **{**options, **rtol}, backend=compiled), paths),
+            (agf.gradient_flow(problem, states, end, **{**FLOW, **rtol}, backend=compiled), truths),
         ):
             assert len(runs) == len(alone)
             for one, two in zip(runs, alone, strict=True):

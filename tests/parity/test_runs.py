@@ -26,15 +26,15 @@ from support.runs import modular, modular_run, teacher
         "erf",
     ],
 )
-def test_backends_agree(label):
-    """The compiled engine and the readable one at rtol 1e-8: to 10 rtol each."""
+def test_backends_agree(label, compiled):
+    """A compiled engine and the readable one at rtol 1e-8: to 10 rtol each."""
     activation = BY_LABEL[label]
     X, Y, *_ = generic_data(n=30, d=3, c=2, H=4, seed=8)
     problem = agf.Dense(0.7 * X, Y, **activation.keywords)
     start = problem.initialize(5, scale=1e-3, seed=1)
     one, two = (
         agf.alternating_gradient_flow(problem, start, max_jumps=3, active_time=20.0, rtol=1e-8, backend=name)
-        for name in ("cpp", "numpy")
+        for name in (compiled, "numpy")
     )
     assert one.status == two.status
     assert [jump.neuron for jump in one.jumps] == [jump.neuron for jump in two.jumps]
