@@ -73,6 +73,7 @@ def ensembles(count: int = MEMBERS) -> Outcome:
                 SUBJECT,
                 f"{case}: processor time of each of {COMPARED}",
                 cost,
+                spread=0.5 * cost * (ratio.high - ratio.low),
                 peers=(Peer("one by one", cost * ratio.median),),
                 bars=(Bar("ratio", ">=", 1.0),),
             ),

@@ -36,11 +36,11 @@ OURS = "ours"
 
 
 def ours(threads: int, size: list[int], dtype: str) -> Callable[[], tuple[Any, Any]]:
-    """The call that the integrators make: both in one."""
+    """The public call: both in one, arguments checked."""
     agf.set_threads(threads)
     X, theta, residual = leaf_data(size, dtype)
-    kernel = agf.Dense(X, residual, activation="relu")._kernel()
-    return lambda: kernel.utility_and_gradient(theta, residual)
+    problem = agf.Dense(X, residual, activation="relu")
+    return lambda: problem.utility_and_gradient(theta, residual)
 
 
 def leaves() -> Outcome:

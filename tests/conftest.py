@@ -3,6 +3,7 @@ BACKENDS."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -17,9 +18,21 @@ BACKENDS = {
     "numpy": (reference.Dense, "numpy"),
     "cpp": (_core.dense, "cpp"),
 }
-# With the kernels on a GPU, or on the host where AGF_CUDA_MODULE names that build.
-if agf_fast.cuda.is_available():
-    BACKENDS["cuda"] = (agf_fast.cuda.module().dense, "cuda")
+# With kernels on a GPU, or on the host where AGF_CUDA_MODULE names that build; skipped, visibly, where there is neither.
+CUDA_MISSING = agf_fast.cuda.why()
+BACKENDS["cuda"] = (None if CUDA_MISSING else agf_fast.cuda.module().dense, "cuda")
+
+
+def backends(names):
+    """Parameters of a fixture or test over backends."""
+    skipped = pytest.mark.skip(reason=f"no CUDA: {CUDA_MISSING}")
+    return [pytest.param(name, marks=[skipped] if name == "cuda" and CUDA_MISSING else []) for name in names]
+
+
+def pytest_sessionstart(session):
+    # A device that is there and not used is a failure, not a skip.
+    if CUDA_MISSING and os.path.exists("/dev/nvidiactl"):
+        raise pytest.UsageError(f"this machine has a GPU that the tests would skip: {CUDA_MISSING}")
 
 
 def pytest_report_header(config):
@@ -31,12 +44,12 @@ def pytest_report_header(config):
     ]
 
 
-@pytest.fixture(params=list(BACKENDS))
+@pytest.fixture(params=backends(BACKENDS))
 def backend(request):
     return request.param
 
 
-@pytest.fixture(params=[name for name in BACKENDS if name != "numpy"])
+@pytest.fixture(params=backends(name for name in BACKENDS if name != "numpy"))
 def compiled(request):
     """The compiled backends, as the verbs call them."""
     return request.param

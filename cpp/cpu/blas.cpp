@@ -155,7 +155,7 @@ constexpr std::size_t small_product = 1u << 20;
 
 bool is_small(std::size_t m, std::size_t n, std::size_t k) { return m > 1 && n > 1 && m * n * k <= small_product; }
 
-// B and C are filled up to whole vectors, B takes the factor on.
+// B and C are filled up to whole vectors. B takes the factor on, so that a factor of 0 hides no NaN.
 template <typename T>
 void small_gemm(Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k, T alpha, const T* a, std::size_t lda,
                 const T* b, std::size_t ldb, T beta, T* c, std::size_t ldc) {

@@ -285,7 +285,7 @@ inline double waits(size_t d, const double* g, const double* at, const double* l
     const Eight end = rate > zero ? upper : lower, speed = rate > zero ? rate : -rate;
     Eight time = (end - place) / rate;
     time = time > zero ? time : zero;
-    time = (speed > zero + least) & open ? time : never;
+    time = ((speed > zero + least) & open) ? time : never;
     soonest = time < soonest ? time : soonest;
     if (count == octet)
       store(wait + i, time);
@@ -317,7 +317,7 @@ inline size_t arrivals(size_t d, const double* wait, const double* g, const doub
       load_tail(high + i, count, upper);
     }
     const Eight speed = rate > zero ? rate : -rate, way = speed * soonest, span = upper - lower;
-    const Eight longer = (span > way) & (span < never) ? span : way;
+    const Eight longer = ((span > way) & (span < never)) ? span : way;
     const Mask here = ((time - soonest) * speed <= longer * tie) & (time < never);
     const Eight later = here ? never : time;
     next = later < next ? later : next;

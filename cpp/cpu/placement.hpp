@@ -4,29 +4,35 @@
 // processor is one that its host may have taken away, so it does not count as idle, nor is one looked for where two
 // processors share a cache and both were busy of late. Then a worker waits behind its own caller, for tens of
 // milliseconds at a time, beside an idle processor. So whoever wakes it says: not here.
+// Only where threads are few: of many, some wake elsewhere anyway, and to tell each takes longer than it gains.
 #pragma once
 
-#include <atomic>
+#include <cstddef>
 
-#if defined(__linux__)
+#if defined(__linux__) && !defined(__ANDROID__)
+#define AGF_PLACES_WORKERS
 #include <pthread.h>
 #include <sched.h>
 #endif
 
 namespace agf::cpu {
 
+// All of it is called with the pool's lock held.
 class Placement {
  public:
-#if defined(__linux__)
+  static constexpr std::size_t most_workers = 3;
+
+#if defined(AGF_PLACES_WORKERS)
   // By the worker: before it sleeps, and once it is awake.
-  void lies_down() { asleep_.store(true); }
+  void lies_down() { asleep_ = true; }
   void is_up() {
-    asleep_.store(false);
-    if (sent_.exchange(false)) pthread_setaffinity_np(pthread_self(), sizeof(home_), &home_);
+    asleep_ = false;
+    if (sent_) pthread_setaffinity_np(pthread_self(), sizeof(home_), &home_);
+    sent_ = false;
   }
   // By whoever is to wake it.
   void before_waking(pthread_t worker) {
-    if (!asleep_.load() || sent_.load()) return;
+    if (!asleep_ || sent_) return;
     const int here = sched_getcpu();
     cpu_set_t mask;
     if (here < 0 || here >= CPU_SETSIZE) return;
@@ -34,13 +40,12 @@ class Placement {
     home_ = mask;
     CPU_CLR(static_cast<unsigned>(here), &mask);
     if (CPU_COUNT(&mask) == 0) return;
-    sent_.store(true);
-    pthread_setaffinity_np(worker, sizeof(mask), &mask);
+    sent_ = pthread_setaffinity_np(worker, sizeof(mask), &mask) == 0;
   }
 
  private:
-  std::atomic<bool> asleep_{false}, sent_{false};
-  cpu_set_t home_{};  // written before `sent_`, read after it
+  bool asleep_ = false, sent_ = false;
+  cpu_set_t home_{};
 #else
   void lies_down() {}
   void is_up() {}

@@ -95,9 +95,9 @@ class Pool {
       const std::lock_guard guard(lock_);
       job_ = &job;
       ++generation_;
+      if (patient_ && workers_.size() <= Placement::most_workers)
+        for (Worker& worker : workers_) worker.placement.before_waking(worker.thread.native_handle());
     }
-    if (patient_)
-      for (Worker& worker : workers_) worker.placement.before_waking(worker.thread.native_handle());
     wake_.notify_all();
     job.work();
     {
@@ -125,8 +125,14 @@ class Pool {
     stop_ = false;
     patient_ = threads <= processors();
     for (std::size_t i = 0; i < workers; ++i) {
-      Placement& placement = workers_.emplace_back().placement;
-      workers_.back().thread = std::thread([this, &placement] { serve(placement); });
+      Worker& worker = workers_.emplace_back();
+      try {
+        worker.thread = std::thread([this, &worker] { serve(worker.placement); });
+      } catch (...) {
+        // The system has no more threads: those that there are serve, and the next call tries again.
+        workers_.pop_back();
+        throw;
+      }
     }
   }
 

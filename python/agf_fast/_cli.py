@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ._backend import info, version
 from ._dense import ACTIVATIONS
 from ._run import RunOptions, run
+from ._selftest import selftest
 from .reproduce._runner import ReproduceOptions, listing, reproduce
 
 __all__ = ["main"]
@@ -40,6 +41,14 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "info", help="versions, instruction set, threads, BLAS, and CUDA or why not", allow_abbrev=False
     ).set_defaults(verb=_info)
+    commands.add_parser(
+        "selftest",
+        help="every backend of this machine beside the reference, in under a minute",
+        description="Compare the leaves and runs of every backend that this machine has (C++, and CUDA where there is "
+        "a device) with the NumPy reference, for every architecture in both dtypes. The exit status is 1 if any differ "
+        "by more than rounding and tolerances allow.",
+        allow_abbrev=False,
+    ).set_defaults(verb=lambda _: selftest())
     return parser
 
 

@@ -239,6 +239,11 @@ class Diagonal(SampleProblem):
             return super()._read_theta(theta, name)
         return read(theta, name, (self.n_inputs, self.depth), "(d, depth)", self._kind)[0]
 
+    def utility_and_gradient(self, theta: Array | State, residual: Array | None = None) -> tuple[Array, Array]:
+        return self.utility(theta, residual), self.utility_gradient(theta, residual)
+
+    utility_and_gradient.__doc__ = SampleProblem.utility_and_gradient.__doc__
+
     @property
     def _width(self) -> int:
         return self.n_inputs

@@ -173,6 +173,36 @@ class Problem(ABC):
         """
         return self._give(self._kernel().utility_gradient(self._read_theta(theta), self._read_residual(residual)))
 
+    def utility_and_gradient(self, theta: Array | State, residual: Array | None = None) -> tuple[Array, Array]:
+        """`utility` and `utility_gradient` in one pass over the data, for half the time of both.
+
+        Parameters
+        ----------
+        theta : (H, m) array or State
+            Parameters, of the problem's array type and dtype.
+        residual : array, optional
+            The residual r to align with, as `residual` gives it. None: that of `theta` itself, every row included.
+
+        Returns
+        -------
+        (H,) array, (H, m) array
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not such an array.
+
+        Examples
+        --------
+        >>> import numpy as np, agf_fast as agf
+        >>> problem = agf.Dense(np.eye(2), np.eye(2), activation="identity")
+        >>> problem.utility_and_gradient(np.array([[1.0, 0.0, 1.0, 0.0]]), residual=np.eye(2))
+        (array([0.5]), array([[0.5, 0. , 0.5, 0. ]]))
+        """
+        rows = self._read_theta(theta)
+        value, gradient = self._kernel().utility_and_gradient(rows, self._read_residual(residual))
+        return self._give(value), self._give(gradient)
+
     def hessian_vector(self, theta: Array | State, v: Array) -> Array:
         """The Hessian of the loss, over all neurons together, times a vector.
 

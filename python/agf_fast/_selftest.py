@@ -24,9 +24,13 @@ __all__ = ["selftest"]
 
 # Leaves: sums of some hundred terms, each to a few roundings, beside the largest entry of what is compared.
 LEAF_TOLERANCE = {"float64": 1e-12, "float32": 1e-4}
-# Runs: both engines are right to their rtol, a jump's time through what all jumps before it left.
+# Runs: the flow is right to some tens of rtol. An active phase that ends at equilibrium does so where |grad L|^2 t is
+# 1e-8 L: residuals are then good to 1e-4, and so are the times that follow from them.
 RUN_RTOL = {"float64": 1e-8, "float32": 1e-5}
-RUN_TOLERANCE = {"float64": 1e-5, "float32": 1e-2}
+RUN_TOLERANCE = {
+    "alternating gradient flow": {"float64": 1e-3, "float32": 1e-2},
+    "gradient flow": {"float64": 1e-6, "float32": 1e-3},
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def checks_of(backend: str) -> Iterator[Check]:
             continue
         for name in RUNS:
             for verb, error in _run_errors(PROBLEMS[name], dtype, backend).items():
-                yield Check(backend, f"{name}, {dtype}: {verb}", error, RUN_TOLERANCE[dtype])
+                yield Check(backend, f"{name}, {dtype}: {verb}", error, RUN_TOLERANCE[verb][dtype])
 
 
 def _has_reference() -> bool:
@@ -94,7 +98,10 @@ def _leaf_errors(make: Callable[[str], Problem], dtype: str, backend: str) -> It
 def _run_errors(make: Callable[[str], Problem], dtype: str, backend: str) -> dict[str, float]:
     """Of both verbs: jumps' times and losses, and the loss along the flow."""
     problem = make(dtype)
-    state = problem.initialize(problem._width or 4, scale=1e-4, seed=1)
+    if isinstance(problem, Diagonal):
+        state = problem.initialize(1e-4)
+    else:
+        state = problem.initialize(4, scale=1e-4, seed=1)
     rtol = RUN_RTOL[dtype]
     path, expected = (
         alternating_gradient_flow(problem, state, rtol=rtol, max_jumps=2, backend=which) for which in (backend, "numpy")
