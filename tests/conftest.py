@@ -18,7 +18,7 @@ BACKENDS = {
     "numpy": (reference.Dense, "numpy"),
     "cpp": (_core.dense, "cpp"),
 }
-# With kernels on a GPU, or on the host where AGF_CUDA_MODULE names that build; skipped, visibly, where there is neither.
+# With kernels on a GPU, or on the host where AGF_CUDA_MODULE names that build; where there is neither, skipped visibly.
 CUDA_MISSING = agf_fast.cuda.why()
 BACKENDS["cuda"] = (None if CUDA_MISSING else agf_fast.cuda.module().dense, "cuda")
 

@@ -98,10 +98,8 @@ def _leaf_errors(make: Callable[[str], Problem], dtype: str, backend: str) -> It
 def _run_errors(make: Callable[[str], Problem], dtype: str, backend: str) -> dict[str, float]:
     """Of both verbs: jumps' times and losses, and the loss along the flow."""
     problem = make(dtype)
-    if isinstance(problem, Diagonal):
-        state = problem.initialize(1e-4)
-    else:
-        state = problem.initialize(4, scale=1e-4, seed=1)
+    width = {} if isinstance(problem, Diagonal) else {"width": 4, "seed": 1}
+    state = problem.initialize(scale=1e-4, **width)
     rtol = RUN_RTOL[dtype]
     path, expected = (
         alternating_gradient_flow(problem, state, rtol=rtol, max_jumps=2, backend=which) for which in (backend, "numpy")

@@ -1,4 +1,4 @@
-"""The leaves as users call them: both of one pass are those of two calls, and nothing bad gets past the short way in."""
+"""The leaves as users call them: both of one pass are those of two calls; nothing bad gets past the short way in."""
 
 from __future__ import annotations
 
