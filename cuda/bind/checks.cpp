@@ -121,6 +121,13 @@ void bind_checks(py::module_& m) {
       },
       py::arg("device"), py::arg("stream"));
   m.def(
+      "rest",
+      [](int device) {
+        const py::gil_scoped_release release;
+        rest(device);
+      },
+      py::arg("device"));
+  m.def(
       "device_of", [](std::uintptr_t pointer) { return device_of(reinterpret_cast<const void*>(pointer)); },
       py::arg("pointer"));
 }

@@ -1,9 +1,10 @@
 """Arrays that lie on a CUDA device: where they are, and new ones like them.
 
 CuPy's and torch's work is queued on the stream that is current in their library, and so is ours on their arrays. Other
-libraries say in `__cuda_array_interface__` (version 3) on which stream an array may be used, or are asked through
-DLPack to have it ready; that stream is waited for when the array is read. The numbers of that interface and of CUDA's
-own handles are one: 1 is the legacy default stream, 2 the thread's; 0, which names neither, is refused.
+libraries are asked through DLPack to have an array ready on the legacy default stream. Those without it say in
+`__cuda_array_interface__` on which stream the array may be used, which is waited for, or before its version 3 say
+nothing, and the device is waited for. The numbers of streams there are those of CUDA's own handles: 1 is the legacy
+default stream, 2 the thread's; 0, which names neither, is refused.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def view(value: Any, name: str, library: str) -> View:
         if not value.is_contiguous():
             raise _not_contiguous(name, f"{name}.contiguous()")
         return View(value, library, int(value.data_ptr()), tuple(map(int, value.shape)), dtype, device, None)
-    if hasattr(value, "__cuda_array_interface__"):
+    if library == "cupy" or not hasattr(value, "__dlpack__"):
         return _by_interface(value, name, library)
     return _by_dlpack(value, name, library)
 
@@ -180,7 +181,9 @@ def _by_interface(value: Any, name: str, library: str) -> View:
     else:
         device = int(_cuda_status.module().device_of(pointer)) if pointer else 0
     queue = _LEGACY if stream is None else int(stream)
-    if stream is not None:
+    if int(facts.get("version", 0)) < 3:
+        _cuda_status.module().rest(device)
+    elif stream is not None:
         _cuda_status.module().wait(device, queue)  # arguments may come from several streams
     return View(value, library, pointer, shape, dtype.name, device, queue)
 
@@ -189,6 +192,8 @@ def _by_dlpack(value: Any, name: str, library: str) -> View:
     try:
         lent = _cuda_status.module().Borrowed(value.__dlpack__(stream=_LEGACY))
     except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        if hasattr(value, "__cuda_array_interface__"):
+            return _by_interface(value, name, library)  # of a dtype or a flag that DLPack does not know, say
         raise TypeError(
             f"{name} ({type(value).__name__}) could not be read through DLPack ({error}); pass a CuPy or torch array "
             f"that views it"

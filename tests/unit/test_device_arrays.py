@@ -343,6 +343,14 @@ def test_streams_of_the_interface(monkeypatch):
         seen = _device.view(array, "X", library.name)
         assert seen.stream == seen.empty((3,)).stream == stream
     assert waited == [1, 2, 0x51]
+    # Version 2 knew of no streams.
+    monkeypatch.setattr(module, "rest", lambda device: waited.append("all"))
+    older = {**array.__cuda_array_interface__, "version": 2}
+    del older["stream"]
+    with monkeypatch.context() as patch:
+        patch.setattr(library.module.array, "__cuda_array_interface__", older)
+        assert _device.view(array, "X", library.name).stream == 1
+    assert waited[3:] == ["all"]
     array.stream = 0
     with pytest.raises(ValueError, match="X names stream 0 in its __cuda_array_interface__, expected None, 1"):
         agf.Dense(array, array)
@@ -355,6 +363,15 @@ def test_stream_of_dlpack(monkeypatch):
     monkeypatch.setitem(sys.modules, library.name, library.module)
     seen = _device.view(library.make(np.ones((2, 2))), "X", library.name)
     assert (library.module.array.asked, seen.stream) == (1, 1)
+    # One that has both is asked so too; where it cannot lend, its other interface is read.
+    both = library.make(np.ones((2, 2)))
+    monkeypatch.setattr(library.module.array, "__cuda_array_interface__", both._interface(stream=7), raising=False)
+    assert _device.view(both, "X", library.name).stream == 1
+    monkeypatch.setattr(_cuda_status.module(), "wait", lambda device, stream: None)
+    flags = library.make(np.array([True, False]))
+    monkeypatch.setattr(library.module.array, "__cuda_array_interface__", flags._interface(stream=7))
+    seen = _device.view(flags, "active", library.name)
+    assert (seen.dtype, seen.pointer, seen.stream) == ("bool", flags.pointer, 7)
 
 
 @needs_module
