@@ -84,7 +84,7 @@ def leaves(device: Device) -> list[Row]:
         square = device.put(np.random.default_rng(0).standard_normal((side, side)).astype(dtype))
         for size in (WIDE, *SIZES):
             n, d, c, H = size
-            X, theta, residual = leaf_data(size, dtype)
+            X, theta, residual = leaf_data(list(size), dtype)
             on_device = [device.put(array) for array in (X, theta, residual)]
             problem = agf.Dense(on_device[0], on_device[2], activation="relu")
 

@@ -53,7 +53,11 @@ void* allocate(std::size_t bytes, Stream stream) {
   return at;
 }
 void release(void* at, Stream stream) noexcept {
-  if (at) cudaFreeAsync(at, queue(stream));
+  // The stream's turn is that of the current device, and memory of another may not be given back in it.
+  if (at && cudaFreeAsync(at, queue(stream)) != cudaSuccess) {
+    cudaGetLastError();
+    cudaFree(at);
+  }
 }
 void upload(void* to, const void* from, std::size_t bytes, Stream stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, queue(stream)), "copy to the device");
@@ -69,6 +73,28 @@ void clear(void* to, std::size_t bytes, Stream stream) {
   check(cudaMemsetAsync(to, 0, bytes, queue(stream)), "clearing memory");
 }
 void wait(Stream stream) { check(cudaStreamSynchronize(queue(stream)), "work on the device"); }
+
+int device_of(const void* at) {
+  cudaPointerAttributes facts;
+  check(cudaPointerGetAttributes(&facts, at), "what a pointer points to");
+  if (facts.type != cudaMemoryTypeDevice && facts.type != cudaMemoryTypeManaged)
+    throw std::invalid_argument("got a pointer to memory of the host, expected a device's");
+  return facts.device;
+}
+
+// Errors here are those of a process that ends, or were told where they occurred.
+void rest(int device) noexcept {
+  int before = 0;
+  if (cudaGetDevice(&before) != cudaSuccess) return;
+  if (device != before) cudaSetDevice(device);
+  cudaDeviceSynchronize();
+  if (device != before) cudaSetDevice(before);
+}
+void release_at_rest(void* at, int device) noexcept {
+  if (!at) return;
+  rest(device);
+  cudaFree(at);
+}
 
 void check_grid(std::size_t blocks) {
   if (blocks > 0x7fffffffu) throw std::runtime_error("CUDA: more blocks than a grid holds");

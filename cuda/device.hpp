@@ -41,6 +41,13 @@ void copy(void* to, const void* from, std::size_t bytes, Stream stream);
 void clear(void* to, std::size_t bytes, Stream stream);
 void wait(Stream stream);
 
+// The device that memory of one is on; std::invalid_argument for memory of none.
+int device_of(const void* at);
+// Waits for everything that is queued on a device.
+void rest(int device) noexcept;
+// Gives back what may be in use on any stream.
+void release_at_rest(void* at, int device) noexcept;
+
 void check_grid(std::size_t blocks);
 void check_launch();
 // Lets a kernel have more shared memory than every device grants unasked.

@@ -3,6 +3,7 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <deque>
@@ -13,6 +14,13 @@
 #include "room.hpp"
 
 namespace agf::cuda::bind {
+
+// A member of each kernel class, and destroyed before the problem is: leaves on arrays of a device return before their
+// work on the caller's stream is done, and it reads the problem's data.
+struct AtRest {
+  int device;
+  ~AtRest() { rest(device); }
+};
 
 // Arrays of a device come as views (agf_fast._device.View in Python): pointer, shape, dtype, device and stream, and
 // empty(shape), which makes another of the caller's kind. All arguments of a call are of one kind.
@@ -59,6 +67,12 @@ class Call {
   }
   // Rows of what `matrix` read last.
   std::size_t count() const { return count_; }
+
+  // The stream for what may outlive the caller's, once all that is queued there is done.
+  Stream lasting() const {
+    wait(stream());
+    return {};
+  }
 
   // A new array for results.
   T* result(const std::vector<pybind11::ssize_t>& shape) {

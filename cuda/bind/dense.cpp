@@ -17,7 +17,8 @@ namespace {
 template <typename T>
 class Dense final : public agf::bind::Kernel {
  public:
-  explicit Dense(std::shared_ptr<const DenseCuda<T>> dense) : Kernel(dense), dense_(dense.get()) {}
+  explicit Dense(std::shared_ptr<const DenseCuda<T>> dense)
+      : Kernel(dense), dense_(dense.get()), at_rest_{dense->device()} {}
 
   double loss(const py::object& theta) const {
     Call<T> call(dense_->device(), theta);
@@ -110,6 +111,7 @@ class Dense final : public agf::bind::Kernel {
   }
 
   const DenseCuda<T>* dense_;
+  AtRest at_rest_;
 };
 
 template <typename T>
@@ -146,8 +148,8 @@ py::object make(const py::object& x, const py::object& y, const std::string& act
       call.matrix(y, "Y", static_cast<py::ssize_t>(n), c, "(" + std::to_string(n) + ", c): one row per row of X");
   std::shared_ptr<const DenseCuda<T>> dense;
   call.run([&] {
-    dense = std::make_shared<const DenseCuda<T>>(device, call.stream(), inputs, n, static_cast<std::size_t>(d), targets,
-                                                 static_cast<std::size_t>(c), false, sigma, parameter);
+    dense = std::make_shared<const DenseCuda<T>>(device, call.lasting(), inputs, n, static_cast<std::size_t>(d),
+                                                 targets, static_cast<std::size_t>(c), false, sigma, parameter);
   });
   return py::cast(std::make_unique<Dense<T>>(std::move(dense)));
 }

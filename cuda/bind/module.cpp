@@ -29,7 +29,9 @@ PYBIND11_MODULE(_cuda, m) {
   const py::module_ core = py::module_::import("agf_fast._core");
   const auto given = core.attr("_host").cast<py::capsule>();
   agf::cuda::host() = *given.get_pointer<const agf::Host>();
+  agf::cuda::bind::bind_checks(m);
   agf::cuda::bind::bind_dense(m);
+  agf::cuda::bind::bind_memory(m);
   m.def("info", &info);
   m.attr("__version__") = AGF_VERSION;
 }

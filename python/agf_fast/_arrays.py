@@ -1,7 +1,7 @@
 """Arrays of any library in, arrays of the same library out: NumPy, torch, CuPy and whatever else speaks DLPack.
 
-Inside the package everything is a C-contiguous NumPy array; ``ArrayKind`` remembers what the caller uses and gives it
-back.
+Inside the package everything is a C-contiguous NumPy array, or for leaves on a GPU the caller's array where it lies;
+``ArrayKind`` remembers what the caller uses and gives it back.
 """
 
 from __future__ import annotations
@@ -15,8 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _cuda_status
+from ._device import View, download, is_on_device, place, upload, view
 
-__all__ = ["NUMPY64", "Array", "ArrayKind", "ArrayLike", "finite_number", "positive_integer", "read", "read_numbers"]
+__all__ = [
+    "NUMPY64",
+    "Array",
+    "ArrayKind",
+    "ArrayLike",
+    "finite_number",
+    "host",
+    "positive_integer",
+    "read",
+    "read_numbers",
+    "read_view",
+]
 
 Array = Any  # an array of the caller's library
 
@@ -34,13 +46,22 @@ _DLPACK_CPU = 1
 
 @dataclass(frozen=True)
 class ArrayKind:
-    """What a caller's arrays are: the library (an importable name) and the dtype of its vectors."""
+    """What a caller's arrays are: the library (an importable name), the dtype of its vectors, and where they lie."""
 
     library: str
     dtype: str
+    device: int | None = None  # of CUDA; None: host memory
 
-    def wrap(self, array: NDArray[Any]) -> Array:
+    def __str__(self) -> str:
+        where = "" if self.device is None else f" {place(self.device)}"
+        return f"{self.dtype} of {self.library}{where}"
+
+    def wrap(self, array: NDArray[Any] | View) -> Array:
         """The same numbers as an array of this library; memory is shared where the library allows."""
+        if isinstance(array, View):
+            return array.give()
+        if self.device is not None:
+            return upload(self.library, self.device, array).give()
         if self.library == "numpy":
             return array
         if not array.flags.writeable:
@@ -58,6 +79,15 @@ class ArrayKind:
             copy.flags.writeable = False
         return self.wrap(copy)
 
+    @property
+    def numbers(self) -> ArrayKind:
+        """Of times, losses and log-norms, which are float64 and stay on the host beside arrays of a device."""
+        return self if self.device is None else NUMPY64
+
+    def view(self, array: NDArray[Any]) -> Any:
+        """What a kernel for this data takes: on the device where that is."""
+        return array if self.device is None else upload(self.library, self.device, array)
+
 
 NUMPY64 = ArrayKind("numpy", "float64")
 
@@ -68,10 +98,10 @@ def read(
     shape: tuple[int | None, ...],
     letters: str,
     kind: ArrayKind | None = None,
-    *,
-    contiguous: bool = True,
 ) -> tuple[NDArray[Any], ArrayKind]:
-    """A caller's array as a NumPy array, and its kind; refused with advice if it is anything else.
+    """A caller's array as a NumPy array in C order, and its kind; refused with advice if it is anything else.
+
+    What is on a device is checked there, and then brought to the host.
 
     Parameters
     ----------
@@ -84,20 +114,30 @@ def read(
     letters : str
         The shape in words, such as ``"(n, d)"``, for messages.
     kind : ArrayKind, optional
-        Library and dtype that the array must share with the problem.
-    contiguous : bool, default True
-        In C order, by a copy where need be; otherwise as it lies in memory.
+        Library, dtype and device that the array must share with the problem.
     """
+    array, found = read_view(value, name, shape, letters, kind)
+    if isinstance(array, View):
+        return download(array), found
+    return np.ascontiguousarray(array), found
+
+
+def read_view(
+    value: Array, name: str, shape: tuple[int | None, ...], letters: str, kind: ArrayKind | None = None
+) -> tuple[Any, ArrayKind]:
+    """As `read`, without a copy: a NumPy array as it lies, or the view of one on a device."""
     if kind is not None and _is_ready(value, shape, kind):
         return value, kind
+    array: NDArray[Any] | View
     if type(value) is np.ndarray:
         array, library = value, "numpy"
     else:
         array, library = _import(value, name)
-    dtype = array.dtype.name
+    dtype = array.dtype if isinstance(array, View) else array.dtype.name
+    found = ArrayKind(library, dtype, array.device if isinstance(array, View) else None)
     if dtype not in _FLOATS:
         raise _wrong_dtype(name, dtype, library)
-    if not array.dtype.isnative:
+    if not isinstance(array, View) and not array.dtype.isnative:
         raise TypeError(
             f"{name} has the byte order of another machine ({array.dtype.str}), expected this one's; convert it with "
             f".astype('{dtype}')"
@@ -107,6 +147,11 @@ def read(
             raise TypeError(
                 f"{name} has dtype {dtype}, expected {kind.dtype} as in the problem's X; nothing is cast silently: "
                 f"convert {name} (or build the problem in {dtype})"
+            )
+        if found.device != kind.device:
+            raise TypeError(
+                f"{name} is {place(found.device)}, expected it {place(kind.device)} as the problem's X; nothing is "
+                f"moved silently: move {name} there (or build the problem on data where {name} is)"
             )
         if library != kind.library:
             raise TypeError(
@@ -119,19 +164,27 @@ def read(
     if array.size == 0:
         raise ValueError(f"{name} is empty (shape {array.shape}), expected {letters} with every length at least 1")
     if not _finite(array):
-        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        values = host(array)
+        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise ValueError(
             f"{name} holds {bad} value(s) that are NaN or infinite, the first at index {first}, expected finite "
             f"numbers; remove or replace them"
         )
-    return np.ascontiguousarray(array) if contiguous else array, ArrayKind(library, dtype)
+    return array, found
+
+
+def host(value: Any) -> NDArray[Any]:
+    """The numbers of an array of any library, wherever it is."""
+    if not isinstance(value, (np.ndarray, View)) and is_on_device(value):
+        value = _import(value, "array")[0]
+    return download(value) if isinstance(value, View) else np.asarray(value)
 
 
 def read_numbers(value: Any, name: str, length: int | None = None, *, finite: bool = True) -> NDArray[np.float64]:
     """A sequence of real numbers (times, log-norms) as a float64 vector, from any array library or a list."""
     if not isinstance(value, (np.ndarray, list, tuple)):
-        value = _import(value, name)[0] if _is_array(value) else value
+        value = host(_import(value, name)[0]) if _is_array(value) else value
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -178,23 +231,21 @@ def positive_integer(value: Any, name: str, least: int = 1) -> int:
 
 def _is_ready(value: Any, shape: tuple[int | None, ...], kind: ArrayKind) -> bool:
     """Whether there is nothing to refuse or convert: a leaf on small arrays takes no longer than the questions."""
-    if type(value) is not np.ndarray or kind.library != "numpy" or value.dtype is not _DTYPES[kind.dtype]:
+    if type(value) is not np.ndarray or value.dtype is not _DTYPES[kind.dtype] or kind.library != "numpy":
         return False
     got = value.shape
     if got != shape:
-        if len(got) != len(shape) or 0 in got:
+        if len(got) != len(shape):
             return False
         for length, wanted in zip(got, shape, strict=True):
-            if wanted is not None and length != wanted:
+            if length != wanted and wanted is not None:
                 return False
-    flags = value.flags
-    if not flags.c_contiguous or value.size == 0:
-        return False
-    flat = value.reshape(-1)
-    return isfinite(np.vdot(flat, flat))
+    return value.size > 0 and value.flags.c_contiguous and isfinite(np.vdot(value, value))
 
 
-def _finite(array: NDArray[Any]) -> bool:
+def _finite(array: NDArray[Any] | View) -> bool:
+    if isinstance(array, View):
+        return bool(_cuda_status.module().not_finite(array) == 0)
     # One pass without a temporary decides nearly always; only an overflowing sum of squares needs the careful test.
     flat = array.ravel(order="K")
     return bool(np.isfinite(np.vdot(flat, flat))) or bool(np.isfinite(flat).all())
@@ -208,8 +259,8 @@ def _dtype_name(array: Any) -> str:
     return str(array.dtype).rsplit(".", 1)[-1]
 
 
-def _import(value: Any, name: str) -> tuple[NDArray[Any], str]:
-    """A NumPy view of a host array of any library, and the importable name that makes such arrays."""
+def _import(value: Any, name: str) -> tuple[NDArray[Any] | View, str]:
+    """A view of an array of any library, NumPy's of one on the host, and the importable name that makes such arrays."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, expected one without a mask; drop or fill the masked samples first")
     if isinstance(value, np.ndarray):
@@ -227,9 +278,17 @@ def _import(value: Any, name: str) -> tuple[NDArray[Any], str]:
             f"{name} is {type(value).__name__}, expected an array (NumPy, torch, CuPy or another that offers DLPack); "
             f"{advice}"
         )
+    if is_on_device(value):
+        if not _cuda_status.is_available():
+            raise _out_of_reach(name, root, str(getattr(value, "device", "a device")), "cupy.asnumpy(...)")
+        library = "cupy" if root == "cupy" else _library(value, name)
+        return view(value, name, library), library
     device = value.__dlpack_device__() if hasattr(value, "__dlpack_device__") else (0, 0)
     if int(device[0]) != _DLPACK_CPU:
-        raise _on_device(name, root, str(getattr(value, "device", "a device")), "cupy.asnumpy(...)")
+        raise TypeError(
+            f"{name} is an array of {root} on {getattr(value, 'device', 'a device')}, expected host memory or a CUDA "
+            f"device; nothing is moved silently: move it to one of them"
+        )
     dtype = _dtype_name(value)
     if dtype not in _FLOATS:
         raise _wrong_dtype(name, dtype, root)
@@ -239,18 +298,24 @@ def _import(value: Any, name: str) -> tuple[NDArray[Any], str]:
         raise TypeError(
             f"{name} ({type(value).__name__}) could not be read through DLPack ({error}); convert it to NumPy first"
         ) from None
+    return array, _library(value, name)
+
+
+def _library(value: Any, name: str) -> str:
+    """The importable name of what makes such arrays."""
+    root = type(value).__module__.partition(".")[0]
     space = getattr(value, "__array_namespace__", None)
-    library = space().__name__ if space is not None else root
+    library = str(space().__name__) if space is not None else root
     module = importlib.import_module(library)
     if not hasattr(module, "from_dlpack") and not hasattr(module, "asarray"):
         raise TypeError(
             f"{name} is an array of {root}, to which results could not be given back; convert it with "
-            f"numpy.from_dlpack(...)"
+            f"{'cupy' if is_on_device(value) else 'numpy'}.from_dlpack(...)"
         )
-    return array, library
+    return library
 
 
-def _import_torch(value: Any, name: str) -> NDArray[Any]:
+def _import_torch(value: Any, name: str) -> NDArray[Any] | View:
     if value.requires_grad:
         raise TypeError(
             f"{name} is a torch tensor that requires grad, expected one outside autograd; nothing here is recorded for "
@@ -258,8 +323,10 @@ def _import_torch(value: Any, name: str) -> NDArray[Any]:
         )
     if str(value.layout) != "torch.strided":
         raise TypeError(f"{name} is a torch tensor of layout {value.layout}, expected a dense one; use .to_dense()")
+    if value.device.type == "cuda" and _cuda_status.is_available():
+        return view(value.resolve_neg(), name, "torch")
     if value.device.type != "cpu":
-        raise _on_device(name, "torch", str(value.device), f"{name}.cpu()")
+        raise _out_of_reach(name, "torch", str(value.device), f"{name}.cpu()")
     dtype = _dtype_name(value)
     if dtype not in _FLOATS:
         raise _wrong_dtype(name, dtype, "torch")
@@ -276,10 +343,11 @@ def _give(module: Any, array: NDArray[Any]) -> Any:
     return module.asarray(array)
 
 
-def _on_device(name: str, library: str, device: str, advice: str) -> TypeError:
+def _out_of_reach(name: str, library: str, device: str, advice: str) -> TypeError:
+    reason = _cuda_status.why() or "only host memory and CUDA devices are within reach"
     return TypeError(
-        f"{name} is an array of {library} on {device}, expected host memory: {_cuda_status.why()}. Nothing is moved "
-        f"silently: use {advice}"
+        f"{name} is an array of {library} on {device}, expected host memory: {reason}. Nothing is moved silently: use "
+        f"{advice}"
     )
 
 

@@ -113,7 +113,8 @@ class Attention(Problem):
         ----------
         prompts : (n, N + 1, D + 1) array, float32 or float64
             Prompt by prompt, the rows (x_j, y_j) of its N pairs, then the row (x_q, y_q) of the query with the answer
-            that the network is asked for, which it does not see.
+            that the network is asked for, which it does not see. Those on a CUDA device are brought to the host, once,
+            for their moments.
 
         Returns
         -------

@@ -72,15 +72,23 @@ def _forked(_: object) -> None:
 multiprocessing.util.register_after_fork(_forked, _forked)
 
 
-def resolve(backend: str) -> str:
-    """The engine that a backend's name stands for: "cpp", "cuda" or "numpy".
+def resolve(backend: str, device: int | None = None) -> str:
+    """The engine that a backend's name stands for, for data on a device or (None) the host: "cpp", "cuda" or "numpy".
 
-    "auto" is the compiled core. It does not fall back: NumPy is far slower, which should be a choice.
+    "auto" is where the data are: the compiled core on the host, a GPU for its own arrays. It does not fall back: NumPy
+    is far slower, which should be a choice, and so should moving data. "cuda" takes data of the host to the device.
     """
     if not isinstance(backend, str) or backend not in _NAMES:
         raise ValueError(f"backend is {backend!r}, expected one of {_NAMES}; use 'auto'")
     if backend == "cuda" and not _cuda_status.is_available():
         raise ValueError(f"backend is 'cuda', which is not available: {_cuda_status.why()}; use 'auto'")
+    if device is not None:
+        if backend not in ("auto", "cuda"):
+            raise ValueError(
+                f"backend is {backend!r} for data on device cuda:{device}, expected 'auto' or 'cuda'; nothing is moved "
+                f"silently: build the problem on arrays of the host for {backend!r}"
+            )
+        return "cuda"
     return "cpp" if backend == "auto" else backend
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Array, finite_number, positive_integer, read
+from ._arrays import Array, finite_number, positive_integer, read_view
 from ._backend import core
 from ._cuda_status import module as cuda
 from ._samples import SampleProblem
@@ -41,7 +41,9 @@ class Dense(SampleProblem):
     ----------
     X : (n, d) array, float32 or float64
         Inputs, one sample per row. Their dtype and array type are those of everything else. Runs on float32 data whose
-        evaluations take about a millisecond or less are computed in double inside.
+        evaluations take about a millisecond or less are computed in double inside. Arrays on a CUDA device (CuPy, torch
+        and others, in C order) are copied there, leaves compute there on the library's stream, and every other array is
+        expected there too.
     Y : (n, c) or (n,) array
         Targets.
     activation : str, default "relu"
@@ -105,12 +107,12 @@ class Dense(SampleProblem):
                 raise ValueError(f"exponent is {exponent}, expected 2 to 5")
         super().__init__(X, Y)
 
-    def _build_on(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:
+    def _build_on(self, backend: str, x: Any, y: Any) -> Any:
         parameter = float(self.slope if self.slope is not None else self.exponent or 0)
         if backend == "cpp":
             return core().dense(x, y, self.activation, parameter)
         if backend == "cuda":
-            return cuda().dense(x, y, self.activation, parameter)
+            return cuda().dense(x, y, self.activation, parameter, self._kind.device or 0)
         return importlib.import_module("agf_fast.reference").Dense(x, y, self.activation, parameter)
 
     @property
@@ -146,7 +148,7 @@ class Dense(SampleProblem):
         >>> agf.Dense(np.eye(2), np.ones(2)).split(theta)
         {'w': array([[1., 2.]]), 'a': array([[3.]])}
         """
-        read(theta, "theta", (None, self.n_params), "(H, m)", self._kind)
+        read_view(theta, "theta", (None, self.n_params), "(H, m)", self._kind)
         return {"w": theta[:, : self.n_inputs], "a": theta[:, self.n_inputs :]}
 
     def _degree(self) -> int:

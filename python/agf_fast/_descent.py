@@ -63,7 +63,7 @@ def gradient_descent(
     save_every : int, optional
         Save the loss over all samples every so many steps. Default: about 1,000 times in all.
     max_seconds, backend, progress, callback
-        As for `gradient_flow`.
+        As for `gradient_flow`. Parameters are stepped on the host; on a GPU they and their gradients travel each step.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def gradient_descent(
         seed=positive_integer(seed, "seed", 0),
         save_every=max(1, count // 1000) if save_every is None else positive_integer(save_every, "save_every"),
         max_seconds=or_infinite(max_seconds, "max_seconds"),
-        backend=resolve(backend),
+        backend=resolve(backend, problem._kind.device),
         time=clock[0],
         log_eta=mean_crossing_log(log_norm, problem.kappa, False) if clock[1] is None else clock[1],
     )

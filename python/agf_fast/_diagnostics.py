@@ -295,8 +295,7 @@ def _tangent_kernel(problem: Problem, network: State | Array, name: str) -> tupl
     if isinstance(network, State) and (peak := float(np.max(network._arrays()[1]))) < _UNIT:
         # grad f is homogeneous of degree kappa - 1 there, so any norm within the leading term's reach will do.
         direction, log_norm, active = network._arrays()
-        wrapped = network._kind.wrap(direction.astype(network._kind.dtype))
-        rows = State(wrapped, log_norm + (_UNIT - peak), active)
+        rows = State._of(network._kind, direction, log_norm + (_UNIT - peak), active)
         log = 2.0 * (problem.kappa - 1.0) * (peak - _UNIT)
     theta = problem._read_theta(rows, name)
     kernel = problem._kernel()

@@ -38,7 +38,7 @@ class Diagonal(SampleProblem):
     ----------
     X : (n, d) array, float32 or float64
         Inputs, one sample per row, one neuron per column. Their dtype and array type are those of everything else; runs
-        compute in double inside.
+        compute in double inside. Data on a CUDA device are brought to the host, once.
     y : (n,) or (n, 1) array
         Targets.
     depth : int, default 2
@@ -72,6 +72,7 @@ class Diagonal(SampleProblem):
     """
 
     _target = "y"
+    _in_place = False  # the engines of the path work on the host
     _order: Literal["C", "F"] = "F"  # columns are what the engines read, and the one copy they work on
 
     def __init__(self, X: Array, y: Array, depth: int = 2) -> None:
@@ -187,7 +188,7 @@ class Diagonal(SampleProblem):
         direction = np.full((self.n_inputs, self.depth), np.sqrt(1.0 / others), dtype=self._kind.dtype)
         direction[:, -1] = 0.0
         log_norm = np.full(self.n_inputs, log_alpha + 0.5 * np.log(2.0 * others))
-        return State(self._kind.wrap(direction), log_norm)
+        return State._of(self._kind, direction, log_norm)
 
     def theory(self) -> Theory:
         """The path of Theorem 3.1: jumps, levels and coefficients in the limit of vanishing scale alpha.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import ArrayKind
+from ._arrays import ArrayKind, host
 from ._ensemble import Ensemble
 from ._state import COMPONENTS, State
 from ._trajectory import RECORDS, Trajectory
@@ -137,7 +137,7 @@ def _pack(path: Trajectory) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     for name in _JUMP_NUMBERS:
         arrays[f"jump_{name}"] = np.array([getattr(jump, name) for jump in jumps], dtype=np.float64)
     for index, jump in enumerate(jumps):
-        arrays[f"jump_direction_{index}"] = np.asarray(jump.direction)
+        arrays[f"jump_direction_{index}"] = host(jump.direction)
     places = {id(state): index for index, state in enumerate(path.states)}
     meta = {
         "format": _FORMAT,
@@ -173,9 +173,7 @@ def _unpack(arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Traj
 def _pack_states(prefix: str, states: Sequence[State]) -> dict[str, NDArray[Any]]:
     starts = [state._start(2.0, False) for state in states]
     packed = {f"{prefix}_{name}": np.array([start[name] for start in starts]) for name in _STATE_NUMBERS}
-    packed.update(
-        {f"{prefix}_{name}": np.stack([np.asarray(getattr(s, name)) for s in states]) for name in _STATE_ARRAYS}
-    )
+    packed.update({f"{prefix}_{name}": np.stack([host(getattr(s, name)) for s in states]) for name in _STATE_ARRAYS})
     # Not every state has them.
     for index, start in enumerate(starts):
         packed.update({f"{prefix}_{name}_{index}": start[name] for name in COMPONENTS if name in start})

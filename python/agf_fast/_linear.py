@@ -53,7 +53,7 @@ class Linear(Problem):
     ----------
     X : (n, d) array, float32 or float64
         Inputs, one sample per row. Their dtype and array type are those of everything else; numbers are computed in
-        double inside.
+        double inside. Data on a CUDA device are brought to the host, once, for their moments.
     Y : (n, c) or (n,) array
         Targets.
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, read, read_numbers
-from ._backend import resolve
 from ._state import State
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Batch:
         reference one.
         """
         kernels = [problem._kernel(self.backend) for problem in self.problems]
-        if resolve(self.backend) != "numpy":
+        if self.backend != "numpy":
             results: list[dict[str, Any]] = engine(
                 kernels, self.starts, **options, **own, observer=self.observer, finished=self.finished
             )
@@ -186,8 +185,7 @@ def _check_alike(one: Problem, first: Problem, name: str) -> None:
         )
     if one._kind != first._kind:
         raise TypeError(
-            f"{name} is in {one._kind.dtype} of {one._kind.library}, expected {first._kind.dtype} of "
-            f"{first._kind.library} as problem[0]; build all problems on arrays of one kind"
+            f"{name} is in {one._kind}, expected {first._kind} as problem[0]; build all problems on arrays of one kind"
         )
     if one.n_params != first.n_params or one._residual_shape != first._residual_shape:
         raise ValueError(

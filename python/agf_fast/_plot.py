@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays import host
 from ._trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -112,10 +113,10 @@ def run_figure(
 def _features(
     figure: Any, place: Any, path: Trajectory, jumps: Sequence[Any], columns: int, n_inputs: int, outputs: Sequence[str]
 ) -> None:
-    theta = np.asarray(path.state.parameters(), dtype=np.float64)
+    theta = path.state._theta().astype(np.float64)
     cells = place.subgridspec(2, columns, wspace=0.06, hspace=0.06)
     for index, jump in enumerate(jumps):
-        direction = np.asarray(jump.direction, dtype=np.float64)
+        direction = host(jump.direction).astype(np.float64)
         for row, neuron in enumerate((direction, theta[jump.neuron])):
             ax = figure.add_subplot(cells[row, index])
             _draw_feature(ax, neuron[:n_inputs])

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Array, ArrayKind, finite_number, positive_integer, read
+from ._arrays import Array, ArrayKind, finite_number, positive_integer, read, read_view
 from ._backend import engine, resolve
 from ._members import Batch, Options, OwnOptions
 from ._state import State, polar
@@ -88,7 +88,7 @@ class Problem(ABC):
         >>> agf.Dense(np.eye(2), np.eye(2)).loss(np.zeros((1, 4)))
         0.5
         """
-        return float(self._kernel().loss(self._read_theta(theta)))
+        return float(self._kernel().loss(self._leaf_theta(theta)))
 
     def residual(self, theta: Array | State) -> Array:
         """The residual r = y - sum_i f_i(x; theta_i) on every sample.
@@ -114,7 +114,7 @@ class Problem(ABC):
         >>> agf.Dense(np.eye(2), np.array([1.0, -1.0])).residual(np.zeros((1, 3)))
         array([ 1., -1.])
         """
-        return self._give(self._kernel().residual(self._read_theta(theta)))
+        return self._give(self._kernel().residual(self._leaf_theta(theta)))
 
     def utility(self, theta: Array | State, residual: Array | None = None) -> Array:
         """The utility U(theta_i; r) = E<f_i(x; theta_i), r(x)> of each neuron, the activation itself at the given norm.
@@ -142,7 +142,7 @@ class Problem(ABC):
         >>> problem.utility(np.array([[1.0, 0.0, 1.0, 0.0]]), residual=np.eye(2))
         array([0.5])
         """
-        return self._give(self._kernel().utility(self._read_theta(theta), self._read_residual(residual)))
+        return self._give(self._kernel().utility(self._leaf_theta(theta), self._leaf_residual(residual)))
 
     def utility_gradient(self, theta: Array | State, residual: Array | None = None) -> Array:
         """The Euclidean gradient of the utility; with residual=None it is -dL/dtheta.
@@ -171,7 +171,7 @@ class Problem(ABC):
         >>> problem.utility_gradient(np.array([[1.0, 0.0, 1.0, 0.0]]), residual=np.eye(2))
         array([[0.5, 0. , 0.5, 0. ]])
         """
-        return self._give(self._kernel().utility_gradient(self._read_theta(theta), self._read_residual(residual)))
+        return self._give(self._kernel().utility_gradient(self._leaf_theta(theta), self._leaf_residual(residual)))
 
     def utility_and_gradient(self, theta: Array | State, residual: Array | None = None) -> tuple[Array, Array]:
         """`utility` and `utility_gradient` in one pass over the data, for half the time of both.
@@ -199,8 +199,7 @@ class Problem(ABC):
         >>> problem.utility_and_gradient(np.array([[1.0, 0.0, 1.0, 0.0]]), residual=np.eye(2))
         (array([0.5]), array([[0.5, 0. , 0.5, 0. ]]))
         """
-        rows = self._read_theta(theta)
-        value, gradient = self._kernel().utility_and_gradient(rows, self._read_residual(residual))
+        value, gradient = self._kernel().utility_and_gradient(self._leaf_theta(theta), self._leaf_residual(residual))
         return self._give(value), self._give(gradient)
 
     def hessian_vector(self, theta: Array | State, v: Array) -> Array:
@@ -229,8 +228,10 @@ class Problem(ABC):
         >>> problem.hessian_vector(np.array([[0.0, 0.0, 1.0]]), np.array([[1.0, 0.0, 0.0]])) + 0.0
         array([[0.5, 0. , 0. ]])
         """
-        rows = self._read_theta(theta)
-        return self._give(self._kernel().hessian_vector(rows, read(v, "v", rows.shape, "(H, m)", self._kind)[0]))
+        rows = self._leaf_theta(theta)
+        reader = read if self._kind.device is None else read_view
+        along = reader(v, "v", rows.shape, "(H, m)", self._kind)[0]
+        return self._give(self._kernel().hessian_vector(rows, along))
 
     @overload
     def initialize(
@@ -302,7 +303,7 @@ class Problem(ABC):
         for one in seeds:
             draw = np.random.default_rng(one).normal(size=(count, self.n_params)) / np.sqrt(self.n_params)
             direction, log_norm = polar(draw)
-            states.append(State(self._kind.wrap(direction.astype(self._kind.dtype)), log_norm + shift))
+            states.append(State._of(self._kind, direction, log_norm + shift))
         return tuple(states) if several else states[0]
 
     def theory(self) -> Theory:
@@ -323,11 +324,25 @@ class Problem(ABC):
         )
 
     def _kernel(self, backend: str = "auto") -> Any:
-        name = resolve(backend)
+        name = resolve(backend, self._kind.device) if backend == "auto" else backend
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = self._build(name)
         return kernel
+
+    # The leaves take arrays of a device where they lie; whatever else reads parameters has them on the host.
+
+    def _leaf_theta(self, theta: Array | State) -> Any:
+        if self._kind.device is None or isinstance(theta, State):
+            return self._kind.view(self._read_theta(theta))
+        return read_view(theta, "theta", (self._width, self.n_params), "(H, m)", self._kind)[0]
+
+    def _leaf_residual(self, residual: Array | None) -> Any:
+        if self._kind.device is None or residual is None:
+            return self._read_residual(residual)
+        return read_view(
+            residual, "residual", self._residual_shape, "the shape of problem.residual(theta)", self._kind
+        )[0]
 
     def _read_theta(self, theta: Array | State, name: str = "theta") -> NDArray[Any]:
         if isinstance(theta, State):
@@ -392,7 +407,7 @@ class Problem(ABC):
             "leave it out and start from a small scale"
         )
 
-    def _give(self, array: NDArray[Any]) -> Array:
+    def _give(self, array: Any) -> Array:
         return self._kind.wrap(array)
 
     def __getstate__(self) -> dict[str, Any]:

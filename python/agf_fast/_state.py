@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import Array, ArrayKind, finite_number, read, read_numbers
+from ._arrays import Array, ArrayKind, finite_number, host, read, read_numbers
 
 __all__ = ["COMPONENTS", "State", "mean_crossing_log", "polar"]
 
@@ -42,7 +42,9 @@ class State:
     Attributes
     ----------
     direction, log_norm, active : array
-        In the array type that `direction` was given in; NumPy arrays are read-only. log_norm is float64.
+        In the array type that `direction` was given in; NumPy arrays are read-only. log_norm is float64. Of directions
+        on a GPU log_norm and active are NumPy arrays; runs follow directions in double on the host, so that they are
+        brought there when a run begins, and back where a state of the run is looked at.
     time, log_eta, extra
         As above.
 
@@ -93,15 +95,27 @@ class State:
         count = rows.shape[0]
         logs = read_numbers(log_norm, "log_norm", count)
         flags = logs >= 0.0 if active is None else _read_flags(active, count)
-        self._kind = kind
-        self.direction = kind.read_only(rows)
-        self.log_norm = kind.read_only(logs)
-        self.active = kind.read_only(flags)
+        self._take(kind, rows, logs, flags)
         self.time = _time(time)
         self.log_eta = None if log_eta is None else finite_number(log_eta, "log_eta")
         if extra is not None and not isinstance(extra, Mapping):
             raise TypeError(f"extra is {type(extra).__name__}, expected a mapping from names to numbers or arrays")
         self.extra = dict(extra or {})
+
+    def _take(
+        self, kind: ArrayKind, rows: NDArray[Any], log_norm: NDArray[np.float64], active: NDArray[np.bool_]
+    ) -> None:
+        self._kind = kind
+        self.direction = kind.read_only(rows)
+        self.log_norm = kind.numbers.read_only(log_norm)
+        self.active = kind.numbers.read_only(active)
+
+    @classmethod
+    def _of(cls, kind: ArrayKind, rows: NDArray[np.float64], *given: Any) -> State:
+        """A state in arrays of a kind, of what the host has."""
+        state = cls(rows.astype(kind.dtype), *given)
+        state._take(kind, state.direction, state.log_norm, state.active)
+        return state
 
     @classmethod
     def from_parameters(cls, theta: Array) -> State:
@@ -133,7 +147,7 @@ class State:
     @classmethod
     def _from_rows(cls, theta: NDArray[Any], kind: ArrayKind, name: str) -> State:
         direction, log_norm = polar(theta, name)
-        return cls(kind.wrap(direction.astype(kind.dtype)), log_norm)
+        return cls._of(kind, direction, log_norm)
 
     def parameters(self) -> Array:
         """The parameters theta = exp(log_norm) direction.
@@ -237,8 +251,9 @@ class State:
         extra: dict[str, Any] = {name: float(record[name]) for name in _CLOCKS}
         extra.update({name: np.array(value, dtype=np.float64) for name, value in record.get("extra", {}).items()})
         extra.update({name: np.asarray(record[name], dtype=np.float64) for name in COMPONENTS if name in record})
-        return cls(
-            kind.wrap(direction.astype(kind.dtype)),
+        return cls._of(
+            kind,
+            direction,
             np.asarray(record["log_norm"], dtype=np.float64),
             np.asarray(record["active"], dtype=bool),
             float(record["time"]),
@@ -324,7 +339,7 @@ def _time(value: Any) -> float:
 
 
 def _read_flags(active: Any, count: int) -> NDArray[np.bool_]:
-    flags = np.asarray(active)
+    flags = host(active)
     if flags.dtype != np.bool_:
         raise TypeError(f"active has dtype {flags.dtype}, expected bool, one per neuron; use active.astype(bool)")
     if flags.shape != (count,):

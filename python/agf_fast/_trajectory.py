@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays import NUMPY64, Array, ArrayKind
+from ._arrays import NUMPY64, Array, ArrayKind, host
 from ._flow_jumps import flow_jumps
 from ._state import State
 from ._status import Status
@@ -94,7 +94,7 @@ class Jump:
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
             same = mine == theirs
             if item.name == "direction" or isinstance(mine, float):
-                same = np.array_equal(np.asarray(mine), np.asarray(theirs), equal_nan=True)
+                same = np.array_equal(host(mine), host(theirs), equal_nan=True)
             if not same:
                 return False
         return True
@@ -240,22 +240,22 @@ class Trajectory:
     @property
     def time(self) -> Array:
         """Times, in flow units; see the class."""
-        return self._kind.wrap(self._records["time"])
+        return self._kind.numbers.wrap(self._records["time"])
 
     @property
     def scaled_time(self) -> Array:
         """Times in units of eta."""
-        return self._kind.wrap(self._records["scaled_time"])
+        return self._kind.numbers.wrap(self._records["scaled_time"])
 
     @property
     def loss(self) -> Array:
         """Losses at `time`."""
-        return self._kind.wrap(self._records["loss"])
+        return self._kind.numbers.wrap(self._records["loss"])
 
     @property
     def elapsed(self) -> Array:
         """Times since the last drop."""
-        return self._kind.wrap(self._records["elapsed"])
+        return self._kind.numbers.wrap(self._records["elapsed"])
 
     @property
     def jumps(self) -> tuple[Jump, ...]:

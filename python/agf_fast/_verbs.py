@@ -118,8 +118,9 @@ def alternating_gradient_flow(
         Accuracy of the integration. Default: 1e-9, for float32 1e-5, the least it can resolve.
     max_seconds : float, optional
         Stop after so many seconds; of an ensemble, the whole call, whose other members then are not begun.
-    backend : {"auto", "cpp", "numpy"}
-        The compiled core, or the readable reference, which is far slower.
+    backend : {"auto", "cpp", "cuda", "numpy"}
+        The compiled core, a GPU, or the readable reference, which is far slower. "auto" computes where the problem's
+        data are; "cuda" takes those of the host to the GPU. Directions are followed in double on the host.
     progress : bool, default False
         Show a progress bar, for an ensemble of members done; needs tqdm.
     callback : callable, optional
@@ -175,7 +176,7 @@ def alternating_gradient_flow(
         "max_seconds": or_infinite(max_seconds, "max_seconds"),
     }
     own = {"loss_tol": [loss_tolerance(one, loss_tol) for one in problems]}
-    batch = Batch(problems, _starts(problems, states, bool(adaptive_rate)), resolve(backend))
+    batch = Batch(problems, _starts(problems, states, bool(adaptive_rate)), resolve(backend, first._kind.device))
     total = jumps if jumps >= 0 else 0 if states is None else int(np.count_nonzero(~states[0]._arrays()[2]))
     watch = Watch(
         lambda record, member: Jump._from_engine(record, first._kind, member),
@@ -252,8 +253,9 @@ def gradient_flow(
         Accuracy of the integration. Default: 1e-9, for float32 1e-5, the least it can resolve.
     max_seconds : float, optional
         Stop after so many seconds; of an ensemble, the whole call, whose other members then are not begun.
-    backend : {"auto", "cpp", "numpy"}
-        The compiled core, or the readable reference, which is far slower.
+    backend : {"auto", "cpp", "cuda", "numpy"}
+        The compiled core, a GPU, or the readable reference, which is far slower. "auto" computes where the problem's
+        data are; "cuda" takes those of the host to the GPU. Directions are followed in double on the host.
     progress : bool, default False
         Show a progress bar, for an ensemble of members done; needs tqdm.
     callback : callable, optional
@@ -315,7 +317,7 @@ def gradient_flow(
     }
     on = loss_tol is None and times is not None
     own = {"t_end": ends, "loss_tol": [-1.0 if on else loss_tolerance(one, loss_tol) for one in problems]}
-    batch = Batch(problems, starts, resolve(backend))
+    batch = Batch(problems, starts, resolve(backend, first._kind.device))
     watch = Watch(
         lambda point, member: Record._from_engine(point, first._kind, member),
         callback,
