@@ -9,6 +9,7 @@
 
 #include "bind/arrays.hpp"
 #include "bind/kernel.hpp"
+#include "bind/moment_data.hpp"
 #include "bind/unlocked.hpp"
 #include "cpu/moments.hpp"
 
@@ -16,9 +17,7 @@ namespace agf::bind {
 namespace {
 
 namespace py = pybind11;
-using cpu::Design;
 using cpu::Moments;
-using cpu::Product;
 
 // The data of a float32 or float64 array with two axes, in double.
 struct Values {
@@ -175,69 +174,21 @@ class MomentKernel final : public Kernel {
   std::string blocks_;
 };
 
-struct Matrix {
-  std::vector<double> values;
-  std::size_t rows, columns;
-};
-
-Matrix read(const py::object& object, const char* name, py::ssize_t rows, py::ssize_t columns) {
-  const py::array a = as_array(object, name);
-  if (a.ndim() != 2 || a.shape(1) < 1) {
-    throw py::value_error(std::string(name) + ": got shape " + shape_text(a) + ", expected two axes, none empty");
-  }
-  const std::string height = rows < 0 ? "k" : std::to_string(rows);
-  const std::string width = columns < 0 ? "any" : std::to_string(columns);
-  const double* data =
-      matrix<double>(a, name, rows, columns < 0 ? a.shape(1) : columns, "(" + height + ", " + width + ")");
-  return {std::vector<double>(data, data + a.size()), static_cast<std::size_t>(a.shape(0)),
-          static_cast<std::size_t>(a.shape(1))};
+py::object make(MomentData data) {
+  auto moments =
+      std::make_shared<const Moments>(data.product, std::move(data.samples), std::move(data.target), data.least);
+  return py::cast(std::make_unique<MomentKernel>(std::move(moments), std::move(data.blocks)));
 }
 
-py::object make(Product product, std::unique_ptr<const Design> design, std::vector<double> target, double least,
-                std::string blocks) {
-  auto moments = std::make_shared<const Moments>(product, std::move(design), std::move(target), least);
-  return py::cast(std::make_unique<MomentKernel>(std::move(moments), std::move(blocks)));
-}
-
-// L = least + 1/2 |targets - inputs P^T|^2, P = sum_i a_i w_i^T; inputs (k, d), targets (k, c).
 py::object linear_kernel(const py::object& inputs, const py::object& targets, double least) {
-  const Matrix x = read(inputs, "inputs", -1, -1);
-  const Matrix y = read(targets, "targets", static_cast<py::ssize_t>(x.rows), -1);
-  // One row of residuals per output: the grid of outputs and inputs.
-  std::vector<double> target(y.values.size());
-  for (std::size_t i = 0; i < y.rows; ++i)
-    for (std::size_t j = 0; j < y.columns; ++j) target[j * y.rows + i] = y.values[i * y.columns + j];
-  return make(Product::bilinear(x.columns, y.columns), cpu::grid_design(y.columns, x.columns, {}, x.values),
-              std::move(target), least,
-              "[w (" + std::to_string(x.columns) + ") | a (" + std::to_string(y.columns) + ")]");
+  return make(linear_data(inputs, targets, least));
 }
-
-std::string head(std::size_t dimension) {
-  const std::string size = std::to_string(dimension);
-  return "[v | q (" + size + ") | k (" + size + ")]";
-}
-
-// L = least + 1/2 |targets - queries P keys^T|^2, P = sum_i v_i q_i k_i^T; queries (a, D), keys (b, D), targets (a, b).
 py::object attention_kernel(const py::object& queries, const py::object& keys, const py::object& targets,
                             double least) {
-  const Matrix q = read(queries, "queries", -1, -1);
-  const Matrix k = read(keys, "keys", -1, static_cast<py::ssize_t>(q.columns));
-  Matrix y = read(targets, "targets", static_cast<py::ssize_t>(q.rows), static_cast<py::ssize_t>(k.rows));
-  return make(Product::trilinear(q.columns), cpu::grid_design(q.columns, q.columns, q.values, k.values),
-              std::move(y.values), least, head(q.columns));
+  return make(attention_data(queries, keys, targets, least));
 }
-
-// L = least + 1/2 |targets - features vec(P)|^2; features (k, D^2), targets (k, 1).
 py::object attention_samples_kernel(const py::object& features, const py::object& targets, double least) {
-  const Matrix x = read(features, "features", -1, -1);
-  Matrix y = read(targets, "targets", static_cast<py::ssize_t>(x.rows), 1);
-  std::size_t dimension = 1;
-  while (dimension * dimension < x.columns) ++dimension;
-  if (dimension * dimension != x.columns) {
-    throw py::value_error("features: got " + std::to_string(x.columns) + " columns, expected a square, D * D");
-  }
-  return make(Product::trilinear(dimension), cpu::list_design(dimension, dimension, x.values), std::move(y.values),
-              least, head(dimension));
+  return make(attention_samples_data(features, targets, least));
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, ArrayKind, positive_integer, read
-from ._backend import core
+from ._backend import build
 from ._factors import Factors, of_samples
 from ._problem import Problem
 from ._state import State, mean_crossing_log
@@ -160,12 +159,12 @@ class Attention(Problem):
         return problem
 
     def _build(self, backend: str) -> Any:
-        library = core() if backend == "cpp" else importlib.import_module("agf_fast.reference")
         if self._samples is not None:
-            return library.attention_samples_kernel(*self._samples)
+            return build(backend, "attention_samples_kernel", self._samples, self._kind.device)
         queries, keys = self._sides()
         targets = np.diag(self.context * self._spread * np.sqrt(self._spread / self._seen()))
-        return library.attention_kernel(queries, keys, targets, float(self._levels()[-1]))
+        data = (queries, keys, targets, float(self._levels()[-1]))
+        return build(backend, "attention_kernel", data, self._kind.device)
 
     def _seen(self) -> NDArray[np.float64]:
         """The eigenvalues of Gamma = N (N + 1) Sigma^2 + N tr(Sigma) Sigma."""

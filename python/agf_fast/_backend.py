@@ -16,7 +16,7 @@ import numpy as np
 from . import _cuda_status
 from ._arrays import positive_integer
 
-__all__ = ["core", "engine", "info", "resolve", "set_threads", "version"]
+__all__ = ["build", "core", "engine", "info", "resolve", "set_threads", "version"]
 
 _NAMES = ("auto", "cpp", "cuda", "numpy")
 _CORE = "agf_fast._core"
@@ -98,6 +98,15 @@ def engine(name: str) -> ModuleType:
     Those of the compiled core drive kernels of the CPU and of a GPU alike.
     """
     return core() if name in ("cpp", "cuda") else importlib.import_module("agf_fast.reference.engine")
+
+
+def build(backend: str, name: str, data: tuple[Any, ...], device: int | None) -> Any:
+    """A kernel of a resolved backend by the name of its factory, which every backend's module has: those of linear
+    networks and attention."""
+    if backend == "cuda":
+        return getattr(_cuda_status.module(), name)(*data, device or 0)
+    library = core() if backend == "cpp" else importlib.import_module("agf_fast.reference")
+    return getattr(library, name)(*data)
 
 
 def set_threads(k: int) -> None:

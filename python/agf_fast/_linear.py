@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, ArrayKind, positive_integer, read
-from ._backend import core
+from ._backend import build, core
 from ._factors import Factors, of_moments, of_samples
 from ._linear_theory import conjecture
 from ._members import Batch, Options, OwnOptions
@@ -184,8 +184,7 @@ class Linear(Problem):
         super().__init__(kind, factors.least + 0.5 * float(np.sum(factors.targets**2)))
 
     def _build(self, backend: str) -> Any:
-        library = core() if backend == "cpp" else importlib.import_module("agf_fast.reference")
-        return library.linear_kernel(*self._factors)
+        return build(backend, "linear_kernel", self._factors, self._kind.device)
 
     @property
     def _residual_shape(self) -> tuple[int, ...]:
@@ -416,7 +415,7 @@ class Linear(Problem):
 
 
 def _engine(backend: str) -> ModuleType:
-    return core() if backend == "cpp" else importlib.import_module("agf_fast.reference.directions")
+    return core() if backend != "numpy" else importlib.import_module("agf_fast.reference.directions")
 
 
 def _moment(matrix: NDArray[Any], name: str, kind: ArrayKind) -> NDArray[np.float64]:

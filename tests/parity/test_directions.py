@@ -1,4 +1,4 @@
-"""Directions of the neuron space: both backends, continued runs, ties, copies, scales beyond one double."""
+"""Directions of the neuron space: every backend, continued runs, ties, copies, scales beyond one double."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def small(seed=0):
 
 
 @pytest.mark.parametrize(("decades", "width"), [(9, 4), (900, 12)])
-def test_backends_agree(decades, width):
+def test_backends_agree(compiled, decades, width):
     """Alternating flow to 10 rtol at rtol 1e-9; a compiled phase ends within 1e-16 of the loss, that is with the
     residual good to 1e-8, and times that follow from it. The reference settles by Newton's method."""
     problem = small()
     state = start(problem, width, decades, seed=2)
-    one, two = (agf.alternating_gradient_flow(problem, state, backend=name) for name in ("cpp", "numpy"))
+    one, two = (agf.alternating_gradient_flow(problem, state, backend=name) for name in (compiled, "numpy"))
     assert one.status == two.status and len(one.jumps) == 2
     for ours, theirs in zip(one.jumps, two.jumps, strict=True):
         assert (ours.neuron, ours.activated, ours.returned) == (theirs.neuron, theirs.activated, theirs.returned)
@@ -42,7 +42,7 @@ def test_backends_agree(decades, width):
 
 
 @pytest.mark.parametrize("decades", [9, 900])
-def test_backends_agree_on_the_flow(decades):
+def test_backends_agree_on_the_flow(compiled, decades):
     """Losses at given times: where L falls at its relative rate of about 2 per unit of time, an error of 1e-7 in time
     (a column comes into sight to 1e-6 of its size, twice) is one of 1e-6."""
     problem = small()
@@ -50,7 +50,7 @@ def test_backends_agree_on_the_flow(decades):
     end = 3 * decades * LN10
     one, two = (
         agf.gradient_flow(problem, state, end, save_at=np.linspace(0, end, 25), backend=name)
-        for name in ("cpp", "numpy")
+        for name in (compiled, "numpy")
     )
     np.testing.assert_allclose(one.loss, two.loss, rtol=0, atol=3e-6 * one.loss[0])
     np.testing.assert_allclose(one.state.log_norm, two.state.log_norm, rtol=0, atol=1e-4)
@@ -58,33 +58,32 @@ def test_backends_agree_on_the_flow(decades):
         np.testing.assert_allclose(problem.loss(ours), problem.loss(theirs), rtol=0, atol=3e-6 * one.loss[0])
 
 
-@pytest.mark.parametrize("backend", ["cpp", "numpy"])
 @pytest.mark.parametrize("decades", [9, 900])
-def test_continued_runs(backend, decades):
+def test_continued_runs(verb_backend, decades):
     """As if they had not stopped, to 10 rtol, also through a file and after a flow in between."""
     problem = small()
     state = start(problem, 4, decades, seed=2)
-    whole = agf.alternating_gradient_flow(problem, state, backend=backend)
-    part = agf.alternating_gradient_flow(problem, state, max_jumps=1, backend=backend)
+    whole = agf.alternating_gradient_flow(problem, state, backend=verb_backend)
+    part = agf.alternating_gradient_flow(problem, state, max_jumps=1, backend=verb_backend)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "path.npz"
         part.save(file)
         kept = agf.load(file).state
     assert kept == part.state
-    rest = agf.alternating_gradient_flow(problem, kept, backend=backend)
+    rest = agf.alternating_gradient_flow(problem, kept, backend=verb_backend)
     assert [jump.neuron for jump in rest.jumps] == [1]
     np.testing.assert_allclose(rest.jumps[0].time, whole.jumps[1].time, rtol=1e-8)
     np.testing.assert_allclose(rest.state.log_norm, whole.state.log_norm, rtol=0, atol=1e-8)
 
     end = 3 * decades * LN10
     grid = np.linspace(0, end, 9)
-    flow = agf.gradient_flow(problem, state, end, save_at=grid, backend=backend)
-    half = agf.gradient_flow(problem, state, grid[4], save_at=grid[:5], backend=backend)
-    after = agf.gradient_flow(problem, half.state, end, save_at=grid[4:], backend=backend)
+    flow = agf.gradient_flow(problem, state, end, save_at=grid, backend=verb_backend)
+    half = agf.gradient_flow(problem, state, grid[4], save_at=grid[:5], backend=verb_backend)
+    after = agf.gradient_flow(problem, half.state, end, save_at=grid[4:], backend=verb_backend)
     np.testing.assert_allclose(np.concatenate([half.loss, after.loss[1:]]), flow.loss, rtol=0, atol=1e-8 * flow.loss[0])
     np.testing.assert_allclose(after.state.log_norm, flow.state.log_norm, rtol=0, atol=1e-7)
     # What is active by its norm in a flow is active for the alternating flow, which finds the same network in the end.
-    found = agf.alternating_gradient_flow(problem, half.state, backend=backend)
+    found = agf.alternating_gradient_flow(problem, half.state, backend=verb_backend)
     np.testing.assert_allclose(found.loss[-1], whole.loss[-1], rtol=1e-8)
 
 
@@ -135,20 +134,19 @@ def test_copies_add_no_directions(verb):
     np.testing.assert_allclose(path.jumps[-1].loss_after, 0.5 * 0.25**2, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", ["cpp", "numpy"])
-def test_ties_activate_together(backend):
+def test_ties_activate_together(verb_backend):
     """Two exact singular pairs at one scale and rate are one event; a window makes one of two that are not."""
     problem = agf.Linear.from_moments(np.eye(2), np.eye(2))
     pairs = np.array([[1.0, 0, 1, 0], [0, 1.0, 0, 1]]) / np.sqrt(2)
-    path = agf.alternating_gradient_flow(problem, agf.State(pairs, [-50.0, -50.0]), backend=backend)
+    path = agf.alternating_gradient_flow(problem, agf.State(pairs, [-50.0, -50.0]), backend=verb_backend)
     assert [jump.activated for jump in path.jumps] == [(0, 1)]
     np.testing.assert_allclose(path.jumps[0].time, 50.0, rtol=1e-12)
     apart = agf.State(pairs, [-50.0, -51.0])
-    path = agf.alternating_gradient_flow(problem, apart, backend=backend)
+    path = agf.alternating_gradient_flow(problem, apart, backend=verb_backend)
     assert [jump.activated for jump in path.jumps] == [(0,), (1,)]
     np.testing.assert_allclose([jump.time for jump in path.jumps], [50.0, 51.0], rtol=1e-9)
     np.testing.assert_allclose(path.jumps[0].gap, 1 / 51, rtol=1e-9)
-    path = agf.alternating_gradient_flow(problem, apart, activation_window=2.0, backend=backend)
+    path = agf.alternating_gradient_flow(problem, apart, activation_window=2.0, backend=verb_backend)
     assert [jump.activated for jump in path.jumps] == [(0, 1)]
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import agf_fast
 from agf_fast import _core, _factors, reference
 from support.scales import assert_within
 
 LIBRARIES = {"numpy": reference, "cpp": _core}
+if agf_fast.cuda.is_available():
+    LIBRARIES["cuda"] = agf_fast.cuda.module()
 
 # Sizes of the pseudo-samples beside those of the problem; several blocks of neurons, and one of everything.
 CASES = {
@@ -252,20 +255,20 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", list(BAD))
-def test_bad_arrays_are_named(name):
+def test_bad_arrays_are_named(name, compiled):
     case = Case("attention")
     argument, call = BAD[name]
     with pytest.raises((TypeError, ValueError), match=f"^{argument}: got .*, expected "):
-        call(case.kernel("cpp"), case.theta)
+        call(case.kernel(compiled), case.theta)
 
 
-def test_bad_factors_are_named():
-    good = np.ones((2, 4))
+def test_bad_factors_are_named(compiled):
+    good, library = np.ones((2, 4)), LIBRARIES[compiled]
     for call, name in (
-        (lambda: _core.linear_kernel(good, np.ones((3, 1)), 0.0), "targets"),
-        (lambda: _core.attention_kernel(good, np.ones((2, 3)), np.ones((2, 2)), 0.0), "keys"),
-        (lambda: _core.attention_samples_kernel(np.ones((2, 3)), np.ones((2, 1)), 0.0), "features"),
-        (lambda: _core.attention_samples_kernel(good, np.ones((2, 2)), 0.0), "targets"),
+        (lambda: library.linear_kernel(good, np.ones((3, 1)), 0.0), "targets"),
+        (lambda: library.attention_kernel(good, np.ones((2, 3)), np.ones((2, 2)), 0.0), "keys"),
+        (lambda: library.attention_samples_kernel(np.ones((2, 3)), np.ones((2, 1)), 0.0), "features"),
+        (lambda: library.attention_samples_kernel(good, np.ones((2, 2)), 0.0), "targets"),
     ):
         with pytest.raises((TypeError, ValueError), match=f"^{name}: got .*, expected "):
             call()

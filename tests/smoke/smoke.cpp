@@ -71,18 +71,20 @@ std::unique_ptr<agf::Problem> attention() {
     targets[j * (dimension + 1)] = context * variance[j] * std::sqrt(variance[j] / seen);
     rest += 0.5 * variance[j] - 0.5 * targets[j * (dimension + 1)] * targets[j * (dimension + 1)];
   }
-  return std::make_unique<agf::cpu::Moments>(agf::cpu::Product::trilinear(dimension),
-                                             agf::cpu::grid_design(dimension, dimension, queries, keys), targets, rest);
+  return std::make_unique<agf::cpu::Moments>(agf::ProductLayout::trilinear(dimension),
+                                             agf::PseudoSamples::grid(dimension, dimension, queries, keys), targets,
+                                             rest);
 }
 
 // A linear network of 4 inputs and 2 outputs on 3 pseudo-samples, or heads on 5 pseudo-samples of 2 x 2 matrices.
 std::unique_ptr<agf::Problem> linear() {
-  return std::make_unique<agf::cpu::Moments>(
-      agf::cpu::Product::bilinear(4, 2), agf::cpu::grid_design(2, 4, {}, normal(3 * 4, 61)), normal(2 * 3, 62), 0.1);
+  return std::make_unique<agf::cpu::Moments>(agf::ProductLayout::bilinear(4, 2),
+                                             agf::PseudoSamples::grid(2, 4, {}, normal(3 * 4, 61)), normal(2 * 3, 62),
+                                             0.1);
 }
 std::unique_ptr<agf::Problem> prompts() {
-  return std::make_unique<agf::cpu::Moments>(agf::cpu::Product::trilinear(2),
-                                             agf::cpu::list_design(2, 2, normal(5 * 4, 63)), normal(5, 64), 0.1);
+  return std::make_unique<agf::cpu::Moments>(agf::ProductLayout::trilinear(2),
+                                             agf::PseudoSamples::list(2, 2, normal(5 * 4, 63)), normal(5, 64), 0.1);
 }
 
 agf::State start(std::size_t count, std::size_t params, double log_scale, unsigned seed) {
