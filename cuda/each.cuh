@@ -76,8 +76,8 @@ void sums(Stream stream, size_t rows, size_t n, const F& f, double* out) {
 // sum_j f(j), brought to the host.
 template <typename F>
 double total(Stream stream, size_t n, const F& f) {
-  constexpr size_t part = 1 << 14;
-  const size_t parts = std::max<size_t>(1, (n + part - 1) / part);
+  constexpr size_t most = 1 << 14;
+  const size_t part = std::min(most, n), parts = std::max<size_t>(1, (n + most - 1) / most);
   Room room(stream);
   double* const each_part = room.take<double>(parts + 1);
   sums(
@@ -87,9 +87,10 @@ double total(Stream stream, size_t n, const F& f) {
         return at < n ? f(at) : 0.0;
       },
       each_part);
-  sums(stream, 1, parts, AGF_LAMBDA(size_t, size_t j)->double { return each_part[j]; }, each_part + parts);
+  if (parts > 1)
+    sums(stream, 1, parts, AGF_LAMBDA(size_t, size_t j)->double { return each_part[j]; }, each_part + parts);
   double out = 0;
-  download(&out, each_part + parts, sizeof(out), stream);
+  download(&out, each_part + (parts > 1 ? parts : 0), sizeof(out), stream);
   return out;
 }
 
