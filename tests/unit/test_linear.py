@@ -30,12 +30,11 @@ def astray():
     return {"sigma_xx": flat, "sigma_yx": np.ones((3, 5)), "sigma_yy": None}
 
 
-@pytest.mark.parametrize("backend", ["cpp", "numpy"])
 @pytest.mark.parametrize("make", [lambda: agf.Linear(X, Y), from_moments], ids=["samples", "moments"])
-def test_leaves_are_those_of_dense(make, backend):
+def test_leaves_are_those_of_dense(make, verb_backend):
     """The same network on the samples themselves. Pseudo-samples carry rounding of the data's own scale into every
     term: 200 eps of |Y|^2 and of gradients' scales."""
-    kernel, dense = make()._kernel(backend), agf.Dense(X, Y, activation="identity")
+    kernel, dense = make()._kernel(verb_backend), agf.Dense(X, Y, activation="identity")
     eps = 200 * np.finfo(np.float64).eps
     scale = 1.0 + dense.loss(THETA)
     np.testing.assert_allclose(kernel.loss(THETA), dense.loss(THETA), rtol=0, atol=eps * scale)
