@@ -102,6 +102,36 @@ def test_leaves_in_place(library, dtype, flat, in_place):
 
 
 @needs_module
+@pytest.mark.parametrize("name", ["linear", "attention", "samples"])
+def test_leaves_of_moments_in_place(library, dtype, name, request):
+    """Their data come to the host for the moments; afterwards nothing does."""
+    make = {
+        "linear": lambda give, X: agf.Linear(give(X), give(X[:, :2].copy())),
+        "attention": lambda give, X: agf.Attention(give(np.diag(X[0] ** 2 + 0.1)), context=4),
+        "samples": lambda give, X: agf.Attention.from_samples(give(X[:30].reshape(10, 3, 4).copy())),
+    }[name]
+    X = np.random.default_rng(8).standard_normal((37, 4)).astype(dtype)
+    problem = make(library.make, X)
+    host = make(lambda array: array, X)._kernel("cuda")
+    rng = np.random.default_rng(9)
+    theta, v = (rng.standard_normal((6, problem.n_params)).astype(dtype) for _ in range(2))
+    residual = rng.standard_normal(host.shape).astype(dtype)
+    request.getfixturevalue("in_place")
+    there = library.make(theta)
+    assert problem.loss(there) == host.loss(theta)
+    cases = [
+        (problem.residual(there), host.residual(theta)),
+        (problem.utility(there), host.utility(theta)),
+        (problem.utility_gradient(there, library.make(residual)), host.utility_gradient(theta, residual)),
+        *zip(problem.utility_and_gradient(there), host.utility_and_gradient(theta), strict=True),
+        (problem.hessian_vector(there, library.make(v)), host.hessian_vector(theta, v)),
+    ]
+    for got, expected in cases:
+        check_kind(library, got, expected.shape, dtype)
+        np.testing.assert_array_equal(library.read(got), expected)
+
+
+@needs_module
 def test_data_are_the_problem_s_own(library):
     """The caller may change the arrays before the kernel is made, and let go of results' problem and inputs."""
     X, Y, theta, _, _ = generic_data(seed=5)
