@@ -19,7 +19,7 @@ template <typename T>
 class Diagonal final : public agf::bind::DiagonalKernel {
  public:
   Diagonal(py::object columns, std::unique_ptr<const DiagonalCuda<T>> leaves)
-      : held_(std::move(columns)), leaves_(std::move(leaves)) {}
+      : held_(std::move(columns)), leaves_(std::move(leaves)), at_rest_{leaves_->device()} {}
 
   const Design& design() const override { return leaves_->design(); }
   const std::vector<double>& target() const override { return leaves_->target(); }
@@ -99,6 +99,7 @@ class Diagonal final : public agf::bind::DiagonalKernel {
 
   py::object held_;  // the memory of the inputs where it is the caller's
   std::unique_ptr<const DiagonalCuda<T>> leaves_;
+  AtRest at_rest_;
 };
 
 template <typename T>

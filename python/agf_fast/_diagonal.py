@@ -84,8 +84,10 @@ class Diagonal(SampleProblem):
 
     def _build_on(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:
         if backend in ("cpp", "cuda"):
-            module = core() if backend == "cpp" else cuda()
-            return module.diagonal(np.ascontiguousarray(x.T), np.ascontiguousarray(y), self.depth)
+            columns, target = np.ascontiguousarray(x.T), np.ascontiguousarray(y)
+            if backend == "cpp":
+                return core().diagonal(columns, target, self.depth)
+            return cuda().diagonal(columns, target, self.depth, self._kind.device or 0)
         return importlib.import_module("agf_fast.reference").Diagonal(x, y, self.depth)
 
     @property
