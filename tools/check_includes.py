@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-LEAVES = {"config.hpp", "view.hpp", "elementary.hpp", "sigma.hpp", "pointwise.hpp", "models.def"}
+LEAVES = {"config.hpp", "view.hpp", "elementary.hpp", "sigma.hpp", "pointwise.hpp", "diagonal_leaf.hpp", "models.def"}
 SOURCES = {".hpp", ".cpp", ".inl", ".def", ".cu", ".cuh", ".h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 IMPORT = re.compile(r"^\s*(?:from|import)\s+([\w.]+)", re.MULTILINE)

@@ -26,6 +26,8 @@ class Design {
   virtual void combine(const std::vector<std::size_t>& which, const double* b, double* out) const = 0;
   // The same in twice the precision: out = high + low.
   virtual void combine(const std::vector<std::size_t>& which, const double* b, double* high, double* low) const = 0;
+  // out += sum_k b_k x x^T of x = x_{which[k]}, (n, n): the lower triangle, what is above it may be anything.
+  virtual void outer(const std::vector<std::size_t>& which, const double* b, double* out) const = 0;
   // out_j = |x_j|.
   virtual void lengths(double* out) const = 0;
 

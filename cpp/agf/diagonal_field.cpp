@@ -119,14 +119,8 @@ bool DiagonalField::factorise_by_samples() {
   for (double p : push_)
     if (!(shift_ - p > 0)) return false;
   factor_.assign(n * n, 0.0);
-  for (std::size_t a = 0; a < felt_.size(); ++a) {
-    const double weight = root_[a] * root_[a] / (shift_ - push_[a]);
-    design_.column(felt_[a], column_.data());
-    for (std::size_t e = 0; e < n; ++e) {
-      const double part = weight * column_[e];
-      for (std::size_t f = 0; f <= e; ++f) factor_[e * n + f] += part * column_[f];
-    }
-  }
+  for (std::size_t a = 0; a < felt_.size(); ++a) pull_[a] = root_[a] * root_[a] / (shift_ - push_[a]);
+  design_.outer(felt_, pull_.data(), factor_.data());
   for (std::size_t e = 0; e < n; ++e) factor_[e * n + e] += static_cast<double>(n);
   return backend_.cholesky(n, factor_.data());
 }

@@ -11,6 +11,7 @@
 #include "agf/diagonal_flow.hpp"
 #include "agf/diagonal_path.hpp"
 #include "bind/arrays.hpp"
+#include "bind/diagonal_kernel.hpp"
 #include "bind/session.hpp"
 #include "bind/unlocked.hpp"
 #include "cpu/backend.hpp"
@@ -23,25 +24,13 @@ namespace {
 namespace py = pybind11;
 using cpu::DiagonalCpu;
 
-// What runs need, whatever the scalar type of the data. `_core.DiagonalKernel` in Python.
-struct DiagonalKernel {
-  explicit DiagonalKernel(py::array columns) : held(std::move(columns)) {}
-  virtual ~DiagonalKernel() = default;
-  virtual const Design& design() const = 0;
-  virtual const std::vector<double>& target() const = 0;
-  virtual std::size_t depth() const = 0;
-
- protected:
-  py::array held;  // the memory of the inputs
-};
-
 template <typename T>
 class Diagonal final : public DiagonalKernel {
  public:
   using Array = py::array_t<T, py::array::c_style>;
 
   Diagonal(py::array columns, const T* x, const T* y, std::size_t n, std::size_t d, std::size_t depth)
-      : DiagonalKernel(std::move(columns)), leaves_(x, y, n, d, depth) {}
+      : held_(std::move(columns)), leaves_(x, y, n, d, depth) {}
 
   const Design& design() const override { return leaves_.design(); }
   const std::vector<double>& target() const override { return leaves_.target(); }
@@ -138,6 +127,7 @@ class Diagonal final : public DiagonalKernel {
     return {std::move(a), data};
   }
 
+  py::array held_;  // the memory of the inputs
   DiagonalCpu<T> leaves_;
 };
 

@@ -106,6 +106,18 @@ void DesignCpu<T>::combine(const std::vector<std::size_t>& which, const double* 
 }
 
 template <typename T>
+void DesignCpu<T>::outer(const std::vector<std::size_t>& which, const double* b, double* out) const {
+  std::vector<double> x(n_);
+  for (std::size_t k = 0; k < which.size(); ++k) {
+    column(which[k], x.data());
+    for (std::size_t i = 0; i < n_; ++i) {
+      const double part = b[k] * x[i];
+      for (std::size_t j = 0; j <= i; ++j) out[i * n_ + j] += part * x[j];
+    }
+  }
+}
+
+template <typename T>
 void DesignCpu<T>::lengths(double* out) const {
   by_blocks(d_, n_, [&](std::size_t first, std::size_t last) {
     for (std::size_t j = first; j < last; ++j) {

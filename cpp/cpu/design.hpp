@@ -25,6 +25,7 @@ class DesignCpu : public Design {
   void correlate(const std::vector<std::size_t>& which, const double* r, double* out) const override;
   void combine(const std::vector<std::size_t>& which, const double* b, double* out) const override;
   void combine(const std::vector<std::size_t>& which, const double* b, double* high, double* low) const override;
+  void outer(const std::vector<std::size_t>& which, const double* b, double* out) const override;
   void lengths(double* out) const override;
   std::unique_ptr<Design> gram() const override;
   const ColumnLoops& loops() const override;

@@ -2,21 +2,10 @@
 
 #include <numeric>
 
+#include "agf/diagonal_leaf.hpp"
 #include "agf/linear.hpp"
 
 namespace agf::cpu {
-namespace {
-
-// prod_{k but l, m} u_k; l = m leaves one out.
-template <typename T>
-double product_without(const T* u, std::size_t depth, std::size_t l, std::size_t m) {
-  double product = 1;
-  for (std::size_t k = 0; k < depth; ++k)
-    if (k != l && k != m) product *= static_cast<double>(u[k]);
-  return product;
-}
-
-}  // namespace
 
 template <typename T>
 DiagonalCpu<T>::DiagonalCpu(const T* columns, const T* y, std::size_t n, std::size_t d, std::size_t depth)
@@ -27,7 +16,7 @@ DiagonalCpu<T>::DiagonalCpu(const T* columns, const T* y, std::size_t n, std::si
 template <typename T>
 std::vector<double> DiagonalCpu<T>::products(const T* theta) const {
   std::vector<double> beta(inputs());
-  for (std::size_t i = 0; i < beta.size(); ++i) beta[i] = product_without(theta + i * depth_, depth_, depth_, depth_);
+  for (std::size_t i = 0; i < beta.size(); ++i) beta[i] = leaf::coefficient(theta + i * depth_, depth_);
   return beta;
 }
 
@@ -65,33 +54,25 @@ void DiagonalCpu<T>::utility(const T* theta, const T* r, T* value, T* gradient) 
   const std::vector<double> g = correlation(r ? std::vector<double>(r, r + samples()) : residual_of(products(theta)));
   for (std::size_t i = 0; i < inputs(); ++i) {
     const T* u = theta + i * depth_;
-    if (value) value[i] = static_cast<T>(g[i] * product_without(u, depth_, depth_, depth_));
+    if (value) value[i] = static_cast<T>(g[i] * leaf::coefficient(u, depth_));
     if (!gradient) continue;
     for (std::size_t l = 0; l < depth_; ++l)
-      gradient[i * depth_ + l] = static_cast<T>(g[i] * product_without(u, depth_, l, l));
+      gradient[i * depth_ + l] = static_cast<T>(g[i] * leaf::coefficient_slope(u, depth_, l));
   }
 }
 
 template <typename T>
 void DiagonalCpu<T>::hessian_vector(const T* theta, const T* v, T* out) const {
-  // L's gradient is -g_i dbeta_i/du: its derivative along v has the second derivatives of beta_i, and the change
-  // -E[x_i sum_j x_j dbeta_j] of g_i.
   const std::vector<double> g = correlation(residual_of(products(theta)));
-  std::vector<double> change(inputs(), 0.0), image(samples(), 0.0);
+  std::vector<double> change(inputs()), image(samples(), 0.0);
   for (std::size_t i = 0; i < inputs(); ++i)
-    for (std::size_t l = 0; l < depth_; ++l)
-      change[i] += product_without(theta + i * depth_, depth_, l, l) * static_cast<double>(v[i * depth_ + l]);
+    change[i] = leaf::coefficient_change(theta + i * depth_, v + i * depth_, depth_);
   design_.combine(all_, change.data(), image.data());
   const std::vector<double> pulled = correlation(image);
-  for (std::size_t i = 0; i < inputs(); ++i) {
-    const T* u = theta + i * depth_;
-    for (std::size_t l = 0; l < depth_; ++l) {
-      double sum = pulled[i] * product_without(u, depth_, l, l);
-      for (std::size_t m = 0; m < depth_; ++m)
-        if (m != l) sum -= g[i] * product_without(u, depth_, l, m) * static_cast<double>(v[i * depth_ + m]);
-      out[i * depth_ + l] = static_cast<T>(sum);
-    }
-  }
+  for (std::size_t i = 0; i < inputs(); ++i)
+    for (std::size_t l = 0; l < depth_; ++l)
+      out[i * depth_ + l] =
+          static_cast<T>(leaf::hessian_vector_entry(theta + i * depth_, v + i * depth_, depth_, l, g[i], pulled[i]));
 }
 
 template <typename T>

@@ -32,6 +32,8 @@ class Call {
       : on_(device), device_(device), like_(is_view(first) ? first : pybind11::none()), room_(stream_of(first)) {}
 
   Stream stream() const { return room_.stream(); }
+  // Whether the arrays are the device's own.
+  bool on_device() const { return !like_.is_none(); }
 
   // The numbers of an array with these lengths (-1: any), on the device.
   const T* matrix(const pybind11::object& object, const char* name, pybind11::ssize_t rows, pybind11::ssize_t columns,

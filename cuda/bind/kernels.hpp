@@ -7,6 +7,7 @@ namespace agf::cuda::bind {
 
 void bind_checks(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
+void bind_diagonal(pybind11::module_& m);
 void bind_memory(pybind11::module_& m);
 void bind_moments(pybind11::module_& m);
 

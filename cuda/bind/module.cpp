@@ -31,6 +31,7 @@ PYBIND11_MODULE(_cuda, m) {
   agf::cuda::host() = *given.get_pointer<const agf::Host>();
   agf::cuda::bind::bind_checks(m);
   agf::cuda::bind::bind_dense(m);
+  agf::cuda::bind::bind_diagonal(m);
   agf::cuda::bind::bind_memory(m);
   agf::cuda::bind::bind_moments(m);
   m.def("info", &info);

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, positive_integer, read
 from ._backend import core
+from ._cuda_status import module as cuda
 from ._members import GO_ON, Batch, Options, OwnOptions
 from ._samples import SampleProblem
 from ._state import State
@@ -82,8 +83,11 @@ class Diagonal(SampleProblem):
             raise ValueError(f"y has shape {self._y.shape}, expected (n,) or (n, 1); build one problem per column")
 
     def _build_on(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:
-        if backend == "cpp":
-            return core().diagonal(np.ascontiguousarray(x.T), np.ascontiguousarray(y), self.depth)
+        if backend in ("cpp", "cuda"):
+            columns, target = np.ascontiguousarray(x.T), np.ascontiguousarray(y)
+            if backend == "cpp":
+                return core().diagonal(columns, target, self.depth)
+            return cuda().diagonal(columns, target, self.depth, self._kind.device or 0)
         return importlib.import_module("agf_fast.reference").Diagonal(x, y, self.depth)
 
     @property
@@ -300,7 +304,7 @@ class Diagonal(SampleProblem):
 
 
 def _engine(backend: str, name: str) -> Callable[..., Any]:
-    if backend == "cpp":
+    if backend in ("cpp", "cuda"):  # those of the compiled core drive kernels of a GPU as well
         run: Callable[..., Any] = getattr(core(), f"diagonal_{name}")
         return run
     return lambda kernel, *given, **options: getattr(kernel, name)(*given, **options)

@@ -78,6 +78,29 @@ def test_gradient_and_hessian_are_derivatives(verb_backend, depth):
     np.testing.assert_allclose((w * hv).sum(), (v * kernel.hessian_vector(theta, w)).sum(), rtol=1e-11)
 
 
+@pytest.mark.parametrize("shape", [(30, 13), (12, 20)], ids=str)
+@pytest.mark.parametrize("depth", [2, 3])
+def test_runs_are_those_of_the_core(verb_backend, depth, shape):
+    """Paths through the same neurons, equal and opposite columns among them, and the flow to ten times its rtol."""
+    X, y, *_ = data(*shape, depth, np.float64)
+    X[:, 5], X[:, 7] = X[:, 2], -X[:, 3]
+    problem = agf.Diagonal(X, y, depth)
+    start = problem.initialize(1e-3)
+    rtol = 1e-6
+    runs = [
+        (1e-9, lambda backend: agf.alternating_gradient_flow(problem, limit=True, backend=backend)),
+        (1e-9, lambda backend: agf.alternating_gradient_flow(problem, start, backend=backend)),
+        (10 * rtol, lambda backend: agf.gradient_flow(problem, start, 3.0, clock="scaled", rtol=rtol, backend=backend)),
+        (1e-9, lambda backend: agf.gradient_descent(problem, start, 1e-2, 50, backend=backend)),
+    ]
+    for bound, run in runs:
+        got, expected = run(verb_backend), run("cpp")
+        assert [jump.neuron for jump in got.jumps] == [jump.neuron for jump in expected.jumps]
+        assert got.status == expected.status
+        np.testing.assert_allclose(got.time[-1], expected.time[-1], rtol=bound)
+        np.testing.assert_allclose(got.loss[-1], expected.loss[-1], rtol=bound, atol=1e-12 * expected.loss[0])
+
+
 def test_leaves_equal_those_of_a_dense_network():
     """Depth 2 is the bilinear network u_i v_i x_i: the same loss as one linear neuron with weights beta."""
     X, y, theta, residual, _ = data(15, 4, 2, np.float64)

@@ -247,6 +247,32 @@ def test_problems_known_by_moments(library):
 
 
 @needs_module
+def test_diagonal(library):
+    """Leaves take arrays of the device where they lie, and runs start from states there."""
+    rng = np.random.default_rng(3)
+    X, y, theta, v = (rng.normal(size=size) for size in ((30, 4), 30, (4, 2), (4, 2)))
+    host = agf.Diagonal(X, y)
+    problem = agf.Diagonal(library.make(X), library.make(y))
+    at, along = library.make(theta), library.make(v)
+    assert problem.loss(at) == pytest.approx(host.loss(theta), rel=1e-13)
+    r = problem.residual(at)
+    check_kind(library, r, (30,), "float64")
+    for got, expected in (
+        (r, host.residual(theta)),
+        (problem.utility(at, r), host.utility(theta)),
+        (problem.utility_gradient(at), host.utility_gradient(theta)),
+        (problem.hessian_vector(at, along), host.hessian_vector(theta, v)),
+        (problem.predict(at, library.make(X[:5].copy())), host.predict(theta, X[:5])),
+    ):
+        check_kind(library, got, expected.shape, "float64")
+        np.testing.assert_allclose(library.read(got), expected, rtol=1e-11, atol=1e-13)
+    path, beside = (agf.alternating_gradient_flow(p, p.initialize(1e-3)) for p in (problem, host))
+    assert [jump.neuron for jump in path.jumps] == [jump.neuron for jump in beside.jumps]
+    np.testing.assert_allclose(path.loss, beside.loss, rtol=1e-10)
+    check_kind(library, path.state.direction, (4, 2), "float64")
+
+
+@needs_module
 def test_pickles(library):
     """As data are: where the other process has the library and the device."""
     X, Y, theta, _, _ = generic_data(seed=9)
