@@ -2,6 +2,8 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 
@@ -20,6 +22,24 @@ cudaStream_t queue(Stream stream) { return static_cast<cudaStream_t>(stream.hand
 }  // namespace
 
 void* own_stream() { return cudaStreamPerThread; }
+
+namespace {
+
+// Calls take and give back the same room over and over: as much as they need stays with the process in between, where
+// by default all of it goes back to the driver whenever a stream is waited for.
+void keep_freed(int device) {
+  constexpr int most_devices = 64;
+  static std::once_flag done[most_devices];
+  if (device < 0 || device >= most_devices) return;
+  std::call_once(done[device], [device] {
+    cudaMemPool_t pool = nullptr;
+    std::uint64_t bytes = std::uint64_t{1} << 26;
+    check(cudaDeviceGetDefaultMemPool(&pool, device), "the memory pool of a device");
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &bytes), "the memory pool of a device");
+  });
+}
+
+}  // namespace
 
 int device_count(std::string& why) {
   int count = 0;
@@ -44,6 +64,7 @@ int current_device() {
 
 OnDevice::OnDevice(int device) : before_(current_device()) {
   if (device != before_) check(cudaSetDevice(device), "choice of a device");
+  keep_freed(device);
 }
 OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
