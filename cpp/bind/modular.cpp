@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "bind/arrays.hpp"
 #include "bind/kernel.hpp"
+#include "bind/template_of.hpp"
 #include "bind/unlocked.hpp"
 #include "cpu/modular.hpp"
 
@@ -111,11 +111,7 @@ class Modular final : public Kernel {
 
   Rows rows(const py::object& object, const char* name, py::ssize_t count = -1) const {
     const py::array a = as_array(object, name);
-    const std::string p = std::to_string(modular_->period());
-    const std::string height = count < 0 ? "H" : std::to_string(count);
-    const T* data = matrix<T>(a, name, count, params(),
-                              "(" + height + ", " + std::to_string(params()) + "): one row [u (" + p + ") | v (" + p +
-                                  ") | w (" + p + ")] per neuron");
+    const T* data = matrix<T>(a, name, count, params(), rows_of_modular(modular_->period(), count));
     return {std::vector<double>(data, data + a.size()), static_cast<std::size_t>(a.shape(0))};
   }
 
@@ -126,9 +122,7 @@ class Modular final : public Kernel {
     std::vector<double> given;
     if (!residual.is_none()) {
       const py::array a = as_array(residual, "residual");
-      const std::string p = std::to_string(modular_->period());
-      const T* data = matrix<T>(a, "residual", pairs(), outputs(),
-                                "(" + std::to_string(pairs()) + ", " + p + "): row a p + b for the pair (a, b)");
+      const T* data = matrix<T>(a, "residual", pairs(), outputs(), residual_of_modular(modular_->period()));
       given.assign(data, data + a.size());
     }
     std::vector<double> value(with_value ? at.count : 0), gradient(with_gradient ? at.values.size() : 0);
@@ -164,34 +158,11 @@ void bind_typed(py::module_& m, const char* name) {
       .def_property_readonly("dtype", [](const Modular<T>&) { return py::dtype::of<T>(); });
 }
 
-template <typename T>
-py::object make(const py::array& a, const std::vector<py::ssize_t>& frequencies) {
-  if (a.ndim() != 1 || a.shape(0) < 2) {
-    throw py::value_error("template: got shape " + shape_text(a) + ", expected (p,) with p at least 2");
-  }
-  if (!(a.flags() & py::array::c_style)) {
-    throw py::value_error(
-        "template: got an array that is not C-contiguous, expected one that is: pass "
-        "numpy.ascontiguousarray(template)");
-  }
-  std::vector<std::size_t> present;
-  for (const py::ssize_t k : frequencies) {
-    if (k < 1 || 2 * k > a.shape(0)) {
-      throw py::value_error("frequencies: got " + std::to_string(k) +
-                            ", expected 1 to p/2 = " + std::to_string(a.shape(0) / 2));
-    }
-    present.push_back(static_cast<std::size_t>(k));
-  }
-  const T* data = static_cast<const T*>(a.data());
-  const std::vector<double> x(data, data + a.size());
-  return py::cast(std::make_unique<Modular<T>>(std::make_shared<const ModularCpu>(x.data(), x.size(), present)));
-}
-
 py::object modular(const py::object& object, const std::vector<py::ssize_t>& frequencies) {
-  const py::array a = as_array(object, "template");
-  if (holds<double>(a)) return make<double>(a, frequencies);
-  if (holds<float>(a)) return make<float>(a, frequencies);
-  throw py::type_error("template: got dtype " + std::string(py::str(a.dtype())) + ", expected float32 or float64");
+  const Template given = template_of(object, frequencies);
+  auto made = std::make_shared<const ModularCpu>(given.x.data(), given.x.size(), given.frequencies);
+  if (given.wide) return py::cast(std::make_unique<Modular<double>>(std::move(made)));
+  return py::cast(std::make_unique<Modular<float>>(std::move(made)));
 }
 
 }  // namespace

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <numbers>
 #include <tuple>
 #include <utility>
 
@@ -23,74 +21,6 @@ double square(double x) { return x * x; }
 
 }  // namespace
 
-ModularCpu::ModularCpu(const double* x, std::size_t p, const std::vector<std::size_t>& frequencies)
-    : p_(p), root_(1 / std::sqrt(static_cast<double>(p))) {
-  const double size = norm(p, x), period = static_cast<double>(p);
-  input_scale_ = std::sqrt(2.0) * size;
-  std::vector<double> cosine(p), sine(p);
-  for (std::size_t j = 0; j < p; ++j) {
-    const double angle = 2 * std::numbers::pi * static_cast<double>(j) / period;
-    cosine[j] = std::cos(angle);
-    sine[j] = std::sin(angle);
-  }
-  struct Mode {
-    std::size_t frequency;
-    double real, imaginary, modulus;
-  };
-  std::vector<Mode> found;
-  for (const std::size_t k : frequencies) {
-    double real = 0, imaginary = 0;
-    for (std::size_t j = 0; j < p; ++j) {
-      real += x[j] * cosine[j * k % p];
-      imaginary -= x[j] * sine[j * k % p];
-    }
-    if (2 * k == p) imaginary = 0;
-    const double modulus = std::hypot(real, imaginary);
-    if (modulus > 0) found.push_back({k, real, imaginary, modulus});
-  }
-  for (const Mode& mode : found) modes_ += 2 * mode.frequency == p ? 1 : 2;
-
-  gain_.resize(modes_);
-  basis_.resize(p * modes_);
-  waves_.resize(p * modes_);
-  target_.assign(rows() * p, 0.0);
-  std::size_t s = 0;
-  for (const Mode& mode : found) {
-    const bool single = 2 * mode.frequency == p;
-    const double unit = single ? 1 : std::sqrt(2.0);
-    const double c = mode.real / mode.modulus, d = mode.imaginary / mode.modulus;
-    for (std::size_t j = 0; j < p; ++j) {
-      const double u = cosine[j * mode.frequency % p], v = sine[j * mode.frequency % p];
-      waves_[j * modes_ + s] = unit * u;
-      basis_[j * modes_ + s] = unit * root_ * (u * c - v * d);
-      if (single) continue;
-      waves_[j * modes_ + s + 1] = unit * v;
-      basis_[j * modes_ + s + 1] = unit * root_ * (v * c + u * d);
-    }
-    gain_[s] = mode.modulus * root_;
-    if (!single) gain_[s + 1] = gain_[s];
-    // (a + b).x on this frequency: g cos(a + b) q_s + g sin(a + b) q_{s+1}, times sqrt 2 unless single.
-    for (std::size_t j = 0; j < p; ++j) {
-      const auto at = [&](std::size_t e, std::size_t f) -> double& {
-        return target_[(2 * p + e * modes_ + f) * p + j];
-      };
-      if (single) {
-        at(s, s) = gain_[s] * basis_[j * modes_ + s];
-        continue;
-      }
-      const double along = gain_[s] / unit;
-      at(s, s) = along * basis_[j * modes_ + s];
-      at(s + 1, s + 1) = -along * basis_[j * modes_ + s];
-      at(s, s + 1) = at(s + 1, s) = along * basis_[j * modes_ + s + 1];
-    }
-    s += single ? 1 : 2;
-  }
-  d_ = 2 * p;
-  m_ = d_ + p;
-}
-
-double ModularCpu::epsilon() const { return std::numeric_limits<double>::epsilon() / 2; }
-
 std::unique_ptr<Signal> ModularCpu::make_signal() const { return std::make_unique<ModularSignal>(rows() * p_); }
 
 // Neurons taken together: their features stay in cache.
@@ -109,9 +39,8 @@ ModularCpu::Analysis ModularCpu::analyse(Scratch& scratch, const double* theta, 
     std::fill_n(at.b, count * p_, 0.0);
     return at;
   }
-  const std::size_t second = reduced_ ? modes_ : p_;
   for (const auto& [mode, value, offset] :
-       {std::tuple{at.a_mode, at.a, std::size_t{0}}, std::tuple{at.b_mode, at.b, second}}) {
+       {std::tuple{at.a_mode, at.a, std::size_t{0}}, std::tuple{at.b_mode, at.b, second_input()}}) {
     if (reduced_) {
       for (std::size_t i = 0; i < count; ++i) std::copy_n(theta + i * m_ + offset, modes_, mode + i * modes_);
     } else {
@@ -214,8 +143,7 @@ void ModularCpu::pull(const Analysis& at, const double* weight, double beta, dou
 
 // Slopes by A_s and B_s to slopes by u and v, in rows m_ apart. The slopes are overwritten by theirs by <q_s, u>.
 void ModularCpu::outward(double* a_slope, double* b_slope, std::size_t count, double* out) const {
-  const std::size_t second = reduced_ ? modes_ : p_;
-  for (const auto& [slope, offset] : {std::pair{a_slope, std::size_t{0}}, std::pair{b_slope, second}}) {
+  for (const auto& [slope, offset] : {std::pair{a_slope, std::size_t{0}}, std::pair{b_slope, second_input()}}) {
     for (std::size_t i = 0; i < count; ++i)
       for (std::size_t s = 0; s < modes_; ++s) slope[i * modes_ + s] *= gain_[s];
     if (reduced_ || modes_ == 0) {

@@ -1,8 +1,7 @@
-// Second derivatives of the modular problem as matrices, its balance, and its other forms: compact, and on the pairs.
+// Second derivatives of the modular problem as matrices, and its other forms: compact, and on the pairs.
 #include <algorithm>
 #include <vector>
 
-#include "agf/balance.hpp"
 #include "agf/interrupt.hpp"
 #include "agf/linear.hpp"
 #include "cpu/blas.hpp"
@@ -200,44 +199,11 @@ void ModularCpu::loss_hessian(const double* theta, std::size_t count, const Sign
   });
 }
 
-double ModularCpu::evaluation_flops(std::size_t count) const {
-  const double p = static_cast<double>(p_), features = static_cast<double>(rows());
-  return 4.0 * static_cast<double>(count) * p * (features + 2 * static_cast<double>(modes_) + static_cast<double>(d_));
-}
-
-double ModularCpu::utility_hessian_flops(std::size_t count) const {
-  const double p = static_cast<double>(p_), k = static_cast<double>(modes_);
-  return 4.0 * static_cast<double>(count) * k * (p * p + 2 * k * p) + 2 * static_cast<double>(count * m_ * m_);
-}
-
-double ModularCpu::loss_hessian_flops(std::size_t count) const {
-  const double p = static_cast<double>(p_), k = static_cast<double>(modes_);
-  const double pairs = static_cast<double>(count * count);
-  return pairs * (2 * k * p * (k + 3) + 2 * static_cast<double>(m_ * m_)) + utility_hessian_flops(count);
-}
-
-// 2 |w|^2 - |(u, v)|^2
-bool ModularCpu::conserved(const double* theta, std::size_t count, double* out) const {
-  layer_balance(d_, p_, 2, theta, count, out);
-  return true;
-}
-
-void ModularCpu::rebalance(double* theta, std::size_t count, const double* balance, double* scale) const {
-  rebalance_layers(d_, p_, 2, theta, count, balance, scale);
-}
-
 std::unique_ptr<Problem> ModularCpu::reduced(std::vector<double>& basis) const {
   if (reduced_) return nullptr;
-  basis.assign(2 * p_ * 2 * modes_, 0.0);
-  for (std::size_t e = 0; e < p_; ++e)
-    for (std::size_t s = 0; s < modes_; ++s) {
-      basis[e * 2 * modes_ + s] = basis_[e * modes_ + s];
-      basis[(p_ + e) * 2 * modes_ + modes_ + s] = basis_[e * modes_ + s];
-    }
+  basis = compact_basis();
   auto compact_form = std::make_unique<ModularCpu>(*this);
-  compact_form->reduced_ = true;
-  compact_form->d_ = 2 * modes_ + 1;
-  compact_form->m_ = compact_form->d_ + p_;
+  compact_form->make_compact();
   return compact_form;
 }
 

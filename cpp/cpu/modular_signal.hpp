@@ -10,8 +10,7 @@ namespace agf::cpu {
 
 struct ModularSignal final : Signal {
   explicit ModularSignal(std::size_t size) : values(size) {}
-  // In rows of p outputs: for each a the mean over b, over sqrt p; for each b the mean over a, likewise; the components
-  // on e_s(a) e_t(b).
+  // In ModularModel's rows of p outputs.
   std::vector<double> values;
 };
 

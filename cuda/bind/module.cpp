@@ -33,6 +33,7 @@ PYBIND11_MODULE(_cuda, m) {
   agf::cuda::bind::bind_dense(m);
   agf::cuda::bind::bind_diagonal(m);
   agf::cuda::bind::bind_memory(m);
+  agf::cuda::bind::bind_modular(m);
   agf::cuda::bind::bind_moments(m);
   m.def("info", &info);
   m.attr("__version__") = AGF_VERSION;

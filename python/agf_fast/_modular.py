@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ._arrays import Array, read
 from ._backend import core
+from ._cuda_status import module as cuda
 from ._problem import Problem
 from ._state import State, mean_crossing_log
 from ._theory import Theory
@@ -115,6 +116,8 @@ class ModularAddition(Problem):
     def _build(self, backend: str) -> Any:
         if backend == "cpp":
             return core().modular(self._x, self.frequencies)
+        if backend == "cuda":
+            return cuda().modular(self._x, self.frequencies)
         return importlib.import_module("agf_fast.reference").ModularAddition(self._x)
 
     @property

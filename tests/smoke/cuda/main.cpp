@@ -9,6 +9,7 @@ int kernel_failures();
 int dense_failures();
 int diagonal_failures();
 int moments_failures();
+int modular_failures();
 void without_a_barrier();
 
 int main(int count, char** arguments) {
@@ -17,7 +18,8 @@ int main(int count, char** arguments) {
     return EXIT_SUCCESS;
   }
   agf::cpu::blas::load();
-  const int failures = kernel_failures() + dense_failures() + diagonal_failures() + moments_failures();
+  const int failures =
+      kernel_failures() + dense_failures() + diagonal_failures() + moments_failures() + modular_failures();
   if (failures == 0) std::puts("cuda smoke: all good");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
