@@ -240,6 +240,27 @@ def test_same_bits_for_any_thread_count(dtype, threads):
             assert a.tobytes() == b.tobytes(), f"{count} threads"
 
 
+def test_same_bits_every_time(compiled, dtype):
+    """Orders of sums depend on sizes alone."""
+    template = np.random.default_rng(0).standard_normal(11)
+    template = (template - template.mean()).astype(dtype)
+    theta, residual, v = arrays(template, H=9, dtype=dtype)
+
+    def everything():
+        kernel = agf.ModularAddition(template)._kernel(compiled)
+        return [
+            kernel.residual(theta),
+            *kernel.utility_and_gradient(theta),
+            *kernel.utility_and_gradient(theta, residual),
+            kernel.hessian_vector(theta, v),
+            kernel.hessian(theta),
+            np.float64(kernel.loss(theta)),
+        ]
+
+    for a, b in zip(everything(), everything(), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
 MEASURE = """
 import resource
 import numpy as np

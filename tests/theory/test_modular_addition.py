@@ -140,9 +140,9 @@ def test_levels_and_order_of_the_paper(verb_backend):
     assert path.status == "loss_tol" and path.conserved_drift <= 1e-8
 
 
-def test_same_jumps_as_dense_on_the_expanded_data():
+def test_same_jumps_as_dense_on_the_expanded_data(compiled):
     """To 10 rtol, all of them: who, when, and how far the loss falls."""
-    ours, dense = run("cpp"), modular_run("cpp")
+    ours, dense = run(compiled), modular_run("cpp")
     assert [jump.neuron for jump in ours.jumps] == [jump.neuron for jump in dense.jumps]
     rtol = 10 * MODULAR["rtol"]
     np.testing.assert_allclose(ours.time, dense.time, rtol=rtol)
@@ -152,11 +152,14 @@ def test_same_jumps_as_dense_on_the_expanded_data():
         assert one.activated == two.activated and one.returned == two.returned
 
 
-def test_same_flow_as_dense_on_the_expanded_data():
+def test_same_flow_as_dense_on_the_expanded_data(compiled):
     """The gradient flow through its first drop, at saved points."""
     times = np.linspace(0.0, 200.0, 5)
     start = problem().initialize(5, scale=2e-2, seed=0)
-    ours, dense = (agf.gradient_flow(p, start, times[-1], save_at=times, rtol=1e-6) for p in (problem(), modular()))
+    ours, dense = (
+        agf.gradient_flow(p, start, times[-1], save_at=times, rtol=1e-6, backend=name)
+        for p, name in ((problem(), compiled), (modular(), "cpp"))
+    )
     assert ours.loss[-1] < 0.9 * ours.loss[0]
     np.testing.assert_allclose(ours.loss, dense.loss, rtol=0, atol=1e-5 * dense.loss[0])
 

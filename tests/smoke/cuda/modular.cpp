@@ -67,6 +67,9 @@ int both(std::size_t p, const std::vector<std::size_t>& frequencies, std::size_t
 }  // namespace
 
 int modular_failures() {
+#if defined(AGF_SHIM_THREADS)
+  return both(5, {1, 2}, 2);  // ThreadSanitizer is slow
+#endif
   int failures = both(8, {1, 2, 3, 4}, 5);
   failures += both(7, {2}, 3) + both(2, {1}, 2) + both(5, {}, 2);
   failures += both(23, {1, 4, 6, 7, 9, 11}, 6);
