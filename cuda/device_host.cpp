@@ -25,7 +25,9 @@ void* allocate(std::size_t bytes, Stream) {
   return at;
 }
 void release(void* at, Stream) noexcept { std::free(at); }
-void upload(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
+void upload(void* to, const void* from, std::size_t bytes, Stream) {
+  if (bytes) std::memcpy(to, from, bytes);  // of nothing, `from` may be null
+}
 void download(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
 void copy(void* to, const void* from, std::size_t bytes, Stream) { std::memcpy(to, from, bytes); }
 void clear(void* to, std::size_t bytes, Stream) { std::memset(to, 0, bytes); }
