@@ -22,7 +22,8 @@ namespace {
 template <typename T>
 class Modular final : public agf::bind::Kernel {
  public:
-  explicit Modular(std::shared_ptr<const ModularCuda> modular) : Kernel(modular), modular_(modular.get()) {}
+  explicit Modular(std::shared_ptr<const ModularCuda> modular)
+      : Kernel(modular), modular_(modular.get()), at_rest_{modular->device()} {}
 
   double loss(const py::object& theta) const {
     Call<T> call(modular_->device(), theta);
@@ -96,6 +97,7 @@ class Modular final : public agf::bind::Kernel {
   }
 
   const ModularCuda* modular_;
+  AtRest at_rest_;
 };
 
 template <typename T>

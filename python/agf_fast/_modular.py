@@ -117,7 +117,7 @@ class ModularAddition(Problem):
         if backend == "cpp":
             return core().modular(self._x, self.frequencies)
         if backend == "cuda":
-            return cuda().modular(self._x, self.frequencies)
+            return cuda().modular(self._x, self.frequencies, self._kind.device or 0)
         return importlib.import_module("agf_fast.reference").ModularAddition(self._x)
 
     @property
