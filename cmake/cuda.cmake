@@ -59,6 +59,10 @@ endif()
 message(STATUS "CUDA module: ${AGF_HAS_CUDA}")
 
 if(AGF_HAS_CUDA)
+  # A CMake older than the compiler does not know how it is told its dialect, and would refuse.
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  endif()
   set(CMAKE_CUDA_STANDARD 20)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_EXTENSIONS OFF)

@@ -11,7 +11,7 @@ namespace agf::AGF_LEAF {
 template <typename T>
 AGF_HD double product_without(const T* u, size_t depth, size_t l, size_t m) {
   double product = 1;
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #pragma unroll 1  // depths are small, and four turns at once take registers that loops around this one need
 #endif
   for (size_t k = 0; k < depth; ++k)
