@@ -174,7 +174,8 @@ class Problem(ABC):
         return self._give(self._kernel().utility_gradient(self._leaf_theta(theta), self._leaf_residual(residual)))
 
     def utility_and_gradient(self, theta: Array | State, residual: Array | None = None) -> tuple[Array, Array]:
-        """`utility` and `utility_gradient` in one pass over the data, for half the time of both.
+        """U(theta_i; r) = E<f_i(x; theta_i), r(x)> of each neuron and its Euclidean gradient, as `utility` and
+        `utility_gradient` give them, in one pass over the data (`Diagonal`: in two).
 
         Parameters
         ----------
