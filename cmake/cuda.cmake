@@ -9,6 +9,10 @@ endif()
 
 file(GLOB AGF_CUDA_KERNELS CONFIGURE_DEPENDS cuda/*.cu)
 list(FILTER AGF_CUDA_KERNELS EXCLUDE REGEX "/device\\.cu$")
+# The engines for a block: they take what is constexpr to the device, and call through tables of functions.
+set(AGF_CUDA_ENGINE "${CMAKE_CURRENT_SOURCE_DIR}/cuda/block/engine.cu")
+list(APPEND AGF_CUDA_KERNELS "${AGF_CUDA_ENGINE}")
+file(GLOB AGF_CUDA_HOST_SOURCES CONFIGURE_DEPENDS cuda/block/*.cpp)
 file(GLOB AGF_CUDA_BIND_SOURCES CONFIGURE_DEPENDS cuda/bind/*.cpp)
 
 # ---- the compiler: $CUDACXX, on the path, of an installed toolkit, or of the nvidia-cuda-nvcc package
@@ -38,6 +42,7 @@ if(NOT AGF_CUDA STREQUAL "OFF")
     endif()
     # Tried in a project of its own, so that a compiler which does not work costs no CPU build.
     include(CheckLanguage)
+    include(CheckCompilerFlag)
     set(AGF_NVCC_TRIED "${CMAKE_CUDA_COMPILER}$ENV{CUDACXX}")
     if(CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
       set(ENV{CUDACXX} "${CMAKE_CUDA_COMPILER}")
@@ -67,14 +72,29 @@ if(AGF_HAS_CUDA)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_EXTENSIONS OFF)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
-  add_library(agf_cuda OBJECT ${AGF_CUDA_KERNELS} cuda/device.cu)
+  function(agf_kernel_options target)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda;-Xcompiler=-Wall,-Wextra>")
+    if(AGF_WERROR)
+      target_compile_options(${target}
+                             PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Werror>")
+    endif()
+  endfunction()
+  add_library(agf_cuda OBJECT ${AGF_CUDA_KERNELS} ${AGF_CUDA_HOST_SOURCES} cuda/device.cu)
   target_include_directories(agf_cuda PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/cpp" "${CMAKE_CURRENT_SOURCE_DIR}/cuda")
   set_target_properties(agf_cuda PROPERTIES POSITION_INDEPENDENT_CODE ON CUDA_VISIBILITY_PRESET hidden)
-  target_compile_options(agf_cuda PRIVATE --extended-lambda -Xcompiler=-Wall,-Wextra)
-  target_link_libraries(agf_cuda PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
-  if(AGF_WERROR)
-    target_compile_options(agf_cuda PRIVATE -Werror=all-warnings -Xcompiler=-Werror)
+  agf_kernel_options(agf_cuda)
+  # A third of the size, and the driver unpacks what it loads.
+  check_compiler_flag(CUDA "--compress-mode=size" AGF_HAS_COMPRESS_MODE)
+  if(AGF_HAS_COMPRESS_MODE)
+    target_compile_options(agf_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>")
   endif()
+  # The engine is one long program of a thread that calls and calls: ptxas takes minutes to inline it, for nothing.
+  check_compiler_flag(CUDA "-Ofc=min" AGF_HAS_OFC)
+  set_source_files_properties(
+    "${AGF_CUDA_ENGINE}"
+    PROPERTIES COMPILE_OPTIONS
+               "--expt-relaxed-constexpr;-Xptxas=--suppress-stack-size-warning;$<$<BOOL:${AGF_HAS_OFC}>:-Ofc=min>")
+  target_link_libraries(agf_cuda PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
 endif()
 
 # ---- the same sources for the host
@@ -94,7 +114,8 @@ if(AGF_CUDA_SHIM)
   agf_shim_sources(AGF_SHIM_SOURCES "" ${AGF_CUDA_KERNELS})
   # As wide as on a GPU, and in blocks of a few threads: for whole runs, and for threads of the system.
   foreach(shim agf_shim_wide agf_shim_narrow)
-    add_library(${shim} OBJECT EXCLUDE_FROM_ALL ${AGF_SHIM_SOURCES} cuda/shim.cpp cuda/device_host.cpp)
+    add_library(${shim} OBJECT EXCLUDE_FROM_ALL ${AGF_SHIM_SOURCES} ${AGF_CUDA_HOST_SOURCES} cuda/shim.cpp
+                                            cuda/device_host.cpp)
     target_link_libraries(${shim} PUBLIC agf_flags Threads::Threads)
     target_include_directories(${shim} PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/cuda")
     target_compile_options(${shim} PUBLIC -Wno-unknown-pragmas)
@@ -129,9 +150,12 @@ endif()
 file(GLOB AGF_CUDA_SMOKE CONFIGURE_DEPENDS tests/smoke/cuda/*.cpp)
 file(GLOB AGF_CUDA_SMOKE_KERNELS CONFIGURE_DEPENDS tests/smoke/cuda/*.cu)
 if(AGF_HAS_CUDA AND AGF_CUDA_SMOKE)
-  add_executable(agf_cuda_smoke EXCLUDE_FROM_ALL ${AGF_CUDA_SMOKE} ${AGF_CUDA_SMOKE_KERNELS})
-  target_compile_options(agf_cuda_smoke PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--extended-lambda>")
-  target_link_libraries(agf_cuda_smoke PRIVATE agf_cuda agf_cpu)
+  # Apart from the executable, whose flags of the host's compiler nvcc does not know.
+  add_library(agf_cuda_smoke_kernels OBJECT EXCLUDE_FROM_ALL ${AGF_CUDA_SMOKE_KERNELS})
+  agf_kernel_options(agf_cuda_smoke_kernels)
+  target_link_libraries(agf_cuda_smoke_kernels PRIVATE agf_cuda)
+  add_executable(agf_cuda_smoke EXCLUDE_FROM_ALL ${AGF_CUDA_SMOKE})
+  target_link_libraries(agf_cuda_smoke PRIVATE agf_cuda_smoke_kernels agf_cuda agf_cpu)
 endif()
 if(AGF_CUDA_SHIM AND AGF_CUDA_SMOKE)
   agf_shim_sources(AGF_SHIM_SMOKE smoke_ ${AGF_CUDA_SMOKE_KERNELS})

@@ -2,119 +2,219 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <vector>
 
 #include "each.cuh"
-#include "host.hpp"
 #include "product.hpp"
 
-namespace agf::cuda {
-namespace {
+#if defined(AGF_BLOCK)
+#include "block/few.cuh"
+#else
+#include "host.hpp"
+#endif
+
+namespace AGF_SPACE::cuda {
+
+// The elementwise step at one sample and neuron.
+template <typename T, typename Loop, typename... Numbers>
+#if defined(AGF_BLOCK)
+AGF_CORE AGF_APART
+#else
+AGF_HD
+#endif
+    void bend(Nonlinearity sigma, const T* ramp, Loop loop, Numbers*... at) {
+  leaf::pointwise(sigma, ramp, 1, 1, loop, at...);
+}
 
 template <typename T>
 struct DenseSignal final : Signal {
-  DenseSignal(std::size_t size, Stream stream) : values(size, stream) {}
-  Held<T> values;
+  AGF_CORE DenseSignal(std::size_t size, Stream stream) : numbers(size, stream) {}
+  Held<T> numbers;
 };
 
 template <typename T>
-const T* values(const Signal& signal) {
-  return static_cast<const DenseSignal<T>&>(signal).values.data();
+AGF_CORE const T* DenseCuda<T>::values(const Signal& signal) {
+  return static_cast<const DenseSignal<T>&>(signal).numbers.data();
 }
 template <typename T>
-T* values(Signal& signal) {
-  return static_cast<DenseSignal<T>&>(signal).values.data();
+AGF_CORE T* DenseCuda<T>::values(Signal& signal) {
+  return static_cast<DenseSignal<T>&>(signal).numbers.data();
 }
 
-// Room of the arrays of one chunk of samples.
-constexpr std::size_t chunk_bytes = std::size_t{1} << 25;
-
-}  // namespace
-
-// A call that brings doubles of the host and takes doubles back.
 template <typename T>
-class DenseCuda<T>::Call {
- public:
-  explicit Call(const DenseCuda& problem) : problem_(problem), on_(problem.device_), room_(Stream{}) {}
+AGF_CORE auto DenseCuda<T>::neurons(Call<T>& call, const double* theta, std::size_t count, Shape shape) const
+    -> Neurons {
+  return {call.bring(theta, count * m_), count, call.bring(shape.ramp, count), shape.leading};
+}
 
-  Stream stream() const { return room_.stream(); }
-  T* take(std::size_t count) { return room_.template take<T>(count); }
-  const T* bring(const double* from, std::size_t count) {
-    cast_.assign(from, from + count);
-    return room_.take(cast_.data(), count);
-  }
-  Neurons neurons(const double* theta, std::size_t count, Shape shape) {
-    const T* at = bring(theta, count * problem_.m_);
-    return {at, count, shape.ramp ? bring(shape.ramp, count) : nullptr, shape.leading};
-  }
-  void give(const T* from, std::size_t count, double* to) {
-    cast_.resize(count);
-    download(cast_.data(), from, count * sizeof(T), stream());
-    std::copy(cast_.begin(), cast_.end(), to);
-  }
-
- private:
-  const DenseCuda& problem_;
-  OnDevice on_;
-  Room room_;
-  std::vector<T> cast_;
-};
-
+#if defined(AGF_BLOCK)
+template <typename T>
+AGF_CORE DenseCuda<T>::DenseCuda(const shared::DenseView& view)
+    : DenseModel(view.n, view.d, view.c, view.sigma, view.parameter), x_(view.x), y_(view.y) {
+  input_scale_ = view.input_scale;
+}
+#else
 template <typename T>
 DenseCuda<T>::DenseCuda(int device, Stream stream, const T* x, std::size_t n, std::size_t d, const T* y, std::size_t c,
                         bool on_host, Sigma sigma, double parameter)
     : DenseModel(n, d, c, sigma, parameter), device_(device) {
   const OnDevice on(device);
-  x_ = Held<T>(n * d, stream);
-  y_ = Held<T>(n * c, stream);
+  own_x_ = Held<T>(n * d, stream);
+  own_y_ = Held<T>(n * c, stream);
+  x_ = own_x_.data();
+  y_ = own_y_.data();
   const auto fetch = on_host ? upload : copy;
-  fetch(x_.data(), x, n * d * sizeof(T), stream);
-  fetch(y_.data(), y, n * c * sizeof(T), stream);
+  fetch(own_x_.data(), x, n * d * sizeof(T), stream);
+  fetch(own_y_.data(), y, n * c * sizeof(T), stream);
   // E|x|^2 is twice half of it; and waits for the copies.
-  input_scale_ = std::sqrt(2 * half_mean_square(stream, x_.data(), n));
+  input_scale_ = std::sqrt(2 * half_mean_square(stream, x_, n));
   wait(stream);
 }
+#endif
 
 // ----------------------------------------------------------------------------------------------------------- parts
 
 template <typename T>
-std::size_t DenseCuda<T>::chunk(std::size_t samples, std::size_t numbers) const {
+AGF_CORE std::size_t DenseCuda<T>::chunk(std::size_t samples, std::size_t numbers) const {
+#if defined(AGF_BLOCK)
+  // A block has little memory, and few threads to keep busy.
+  constexpr std::size_t bytes = std::size_t{1} << 18;
+#else
+  constexpr std::size_t bytes = std::size_t{1} << 25;
+#endif
   constexpr std::size_t least = 64;
-  return std::min(samples, std::max(least, chunk_bytes / (numbers * sizeof(T))));
+  return std::min(samples, std::max(least, bytes / (numbers * sizeof(T))));
 }
 
-// z = w x, (rows, count)
+// out = of with^T, (rows, count), rows of `with` m apart; added to out where there is `more`. None where out is null.
 template <typename T>
-void DenseCuda<T>::analyse(Stream stream, const T* x, std::size_t rows, const T* w, std::size_t count, T* z) const {
-  product<T>(stream, Op::none, Op::transpose, rows, count, d_, 1, {x, d_}, {w, m_}, 0, {z, count});
+struct DenseCuda<T>::Dots {
+  const T* of;
+  std::size_t length;
+  const T* with;
+  T* out;
+  bool more;
+
+#if defined(AGF_BLOCK)
+  AGF_CORE void make(std::size_t e, std::size_t sample, std::size_t neuron, std::size_t m) const {
+    if (!out) return;
+    T sum = more ? out[e] : T(0);
+    for (std::size_t l = 0; l < length; ++l) sum += of[sample * length + l] * with[neuron * m + l];
+    out[e] = sum;
+  }
+#endif
+};
+
+// z = w x
+template <typename T>
+AGF_CORE auto DenseCuda<T>::analysed(const T* x, const T* w, T* z) const -> Dots {
+  return {x, d_, w, z, false};
 }
 
-// g = a . r + beta g, (rows, count)
+// g = a . r
 template <typename T>
-void DenseCuda<T>::project(Stream stream, const T* r, std::size_t rows, const T* theta, std::size_t count, double beta,
-                           T* g) const {
-  product<T>(stream, Op::none, Op::transpose, rows, count, c_, 1, {r, c_}, {theta + d_, m_}, beta, {g, count});
+AGF_CORE auto DenseCuda<T>::projected(const T* r, const T* theta, T* g, bool more) const -> Dots {
+  return {r, c_, theta + d_, g, more};
 }
 
-// f += alpha sum_i z_i a_i, (rows, c)
 template <typename T>
-void DenseCuda<T>::readout(Stream stream, const T* z, std::size_t rows, const T* theta, std::size_t count, double alpha,
-                           T* f) const {
-  product<T>(stream, Op::none, Op::none, rows, c_, count, alpha, {z, count}, {theta + d_, m_}, 1, {f, c_});
+template <typename F, typename... Products>
+AGF_CORE void DenseCuda<T>::over_neurons(Stream stream, std::size_t rows, std::size_t count, const F& f,
+                                         Products... dots) const {
+#if defined(AGF_BLOCK)
+  if ((few(rows, count, dots.length) && ...)) {
+    const std::size_t m = m_;
+    return each(stream, rows * count, [=](std::size_t e) {
+      (dots.make(e, e / count, e % count, m), ...);
+      f(e);
+    });
+  }
+#endif
+  const auto make = [&](const Dots& of) {
+    if (of.out)
+      product<T>(stream, Op::none, Op::transpose, rows, count, of.length, 1, {of.of, of.length}, {of.with, m_},
+                 of.more ? 1 : 0, {of.out, count});
+  };
+  (make(dots), ...);
+  each(stream, rows * count, f);
 }
 
-// out = alpha q^T with + beta out, (count, width) in rows m apart; q (rows, count), with (rows, width)
+// sum_i z_i a_i, with z (rows, count)
 template <typename T>
-void DenseCuda<T>::collect(Stream stream, const T* q, std::size_t rows, const T* with, std::size_t width,
-                           std::size_t count, double alpha, double beta, T* out) const {
-  product<T>(stream, Op::transpose, Op::none, count, width, rows, alpha, {q, count}, {with, width}, beta, {out, m_});
+struct DenseCuda<T>::Out {
+  const T *z, *theta;
+
+#if defined(AGF_BLOCK)
+  AGF_CORE T sum(std::size_t sample, std::size_t count, std::size_t output, std::size_t m) const {
+    T value = T(0);
+    for (std::size_t i = 0; i < count; ++i) value += z[sample * count + i] * theta[i * m + output];
+    return value;
+  }
+#endif
+};
+
+// f = from + alpha (those of `outs`), (rows, c); from = 0 where it is null.
+template <typename T>
+template <typename... Outs>
+AGF_CORE void DenseCuda<T>::readout(Stream stream, std::size_t rows, std::size_t count, double alpha, const T* from,
+                                    T* f, Outs... outs) const {
+#if defined(AGF_BLOCK)
+  if (few(rows, c_, count)) {
+    const std::size_t c = c_, d = d_, m = m_;
+    return each(stream, rows * c, [=](std::size_t e) {
+      const T sum = (outs.sum(e / c, count, d + e % c, m) + ...);
+      f[e] = from ? from[e] + alpha * sum : alpha * sum;
+    });
+  }
+#endif
+  if (from && from != f) copy(f, from, rows * c_ * sizeof(T), stream);
+  double beta = from ? 1 : 0;
+  const auto add = [&](const Out& out) {
+    product<T>(stream, Op::none, Op::none, rows, c_, count, alpha, {out.z, count}, {out.theta + d_, m_}, beta, {f, c_});
+    beta = 1;
+  };
+  (add(outs), ...);
+}
+
+// Sums over samples: g^T x for the inputs' weights, t^T r + z^T dr for the outputs'; none of a pair that is null.
+template <typename T>
+struct DenseCuda<T>::Collected {
+  const T *g, *x, *t, *r, *z, *dr;
+};
+
+// out = alpha (what is collected), (count, m), added to out where there is `more`.
+template <typename T>
+AGF_CORE void DenseCuda<T>::collect(Stream stream, std::size_t rows, std::size_t count, double alpha, bool more,
+                                    Collected of, T* out) const {
+#if defined(AGF_BLOCK)
+  if (few(count, m_, rows)) {
+    const std::size_t c = c_, d = d_, first = of.g ? 0 : d, width = m_ - first, m = m_;
+    return long_sums(
+        count * width, rows,
+        [=](std::size_t e, std::size_t sample) {
+          const std::size_t at = sample * count + e / width, l = first + e % width;
+          if (l < d) return of.g[at] * of.x[sample * d + l];
+          const T value = of.t[at] * of.r[sample * c + l - d];
+          return of.dr ? value + of.z[at] * of.dr[sample * c + l - d] : value;
+        },
+        [=](std::size_t e, double sum) {
+          T* const to = out + e / width * m + first + e % width;
+          *to = more ? *to + alpha * sum : alpha * sum;
+        });
+  }
+#endif
+  const double beta = more ? 1 : 0;
+  const auto add = [&](const T* q, const T* with, std::size_t width, double kept, T* to) {
+    product<T>(stream, Op::transpose, Op::none, count, width, rows, alpha, {q, count}, {with, width}, kept, {to, m_});
+  };
+  if (of.g) add(of.g, of.x, d_, beta, out);
+  add(of.t, of.r, c_, beta, out + d_);
+  if (of.dr) add(of.z, of.dr, c_, 1, out + d_);
 }
 
 // 1/2 E|r|^2
 template <typename T>
-double DenseCuda<T>::half_mean_square(Stream stream, const T* r, std::size_t rows) const {
-  const std::size_t size = r == x_.data() ? n_ * d_ : rows * c_;
+AGF_CORE double DenseCuda<T>::half_mean_square(Stream stream, const T* r, std::size_t rows) const {
+  const std::size_t size = r == x_ ? n_ * d_ : rows * c_;
   const double sum = total(
       stream, size, AGF_LAMBDA(std::size_t i) {
         const double value = static_cast<double>(r[i]);
@@ -123,31 +223,35 @@ double DenseCuda<T>::half_mean_square(Stream stream, const T* r, std::size_t row
   return 0.5 * sum / static_cast<double>(rows);
 }
 
-// f += sign sum_i f_i
+// f = from + sign sum_i f_i; from = 0 where it is null.
 template <typename T>
-void DenseCuda<T>::forward(Stream stream, Neurons at, const T* x, std::size_t rows, T sign, T* f) const {
-  if (at.count == 0) return;
+AGF_CORE void DenseCuda<T>::forward(Stream stream, Neurons at, const T* x, std::size_t rows, T sign, const T* from,
+                                    T* f) const {
+  if (at.count == 0) {
+    if (from) copy(f, from, rows * c_ * sizeof(T), stream);
+    if (!from) clear(f, rows * c_ * sizeof(T), stream);
+    return;
+  }
   const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(rows, at.count), count = at.count;
   Room room(stream);
   T* const z = room.take<T>(most * count);
   for (std::size_t first = 0; first < rows; first += most) {
     const std::size_t b = std::min(most, rows - first);
-    analyse(stream, x + first * d_, b, at.theta, count, z);
     const T* const ramp = at.ramp;
-    each(
-        stream, b * count, AGF_LAMBDA(std::size_t e) {
-          leaf::pointwise(sigma, ramp ? ramp + e % count : nullptr, 1, 1, leaf::Value{}, z + e);
-        });
-    readout(stream, z, b, at.theta, count, static_cast<double>(sign), f + first * c_);
+    over_neurons(
+        stream, b, count,
+        AGF_LAMBDA(std::size_t e) { bend(sigma, ramp ? ramp + e % count : nullptr, leaf::Value{}, z + e); },
+        analysed(x + first * d_, at.theta, z));
+    readout(stream, b, count, static_cast<double>(sign), from ? from + first * c_ : nullptr, f + first * c_,
+            Out{z, at.theta});
   }
 }
 
 // dr = -sum_i [ sigma(z_i) v_a + sigma'(z_i) (v_w x) a ]
 template <typename T>
-void DenseCuda<T>::derivative(Stream stream, Neurons at, const T* v, T* dr) const {
-  clear(dr, n_ * c_ * sizeof(T), stream);
-  if (at.count == 0) return;
+AGF_CORE void DenseCuda<T>::derivative(Stream stream, Neurons at, const T* v, T* dr) const {
+  if (at.count == 0) return clear(dr, n_ * c_ * sizeof(T), stream);
   const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(n_, 2 * at.count), count = at.count;
   Room room(stream);
@@ -155,21 +259,19 @@ void DenseCuda<T>::derivative(Stream stream, Neurons at, const T* v, T* dr) cons
   T* const t = room.take<T>(most * count);
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
-    analyse(stream, x_.data() + first * d_, b, at.theta, count, z);
-    analyse(stream, x_.data() + first * d_, b, v, count, t);
+    const T* const x = x_ + first * d_;
     const T* const ramp = at.ramp;
-    each(
-        stream, b * count, AGF_LAMBDA(std::size_t e) {
-          leaf::pointwise(sigma, ramp ? ramp + e % count : nullptr, 1, 1, leaf::Pair{}, z + e, t + e);
-        });
-    readout(stream, z, b, v, count, -1, dr + first * c_);
-    readout(stream, t, b, at.theta, count, -1, dr + first * c_);
+    over_neurons(
+        stream, b, count,
+        AGF_LAMBDA(std::size_t e) { bend(sigma, ramp ? ramp + e % count : nullptr, leaf::Pair{}, z + e, t + e); },
+        analysed(x, at.theta, z), analysed(x, v, t));
+    readout(stream, b, count, -1, nullptr, dr + first * c_, Out{z, v}, Out{t, at.theta});
   }
 }
 
 // U = a . E[sigma(z) r];  grad_a U = E[sigma(z) r];  grad_w U = E[sigma'(z) g x],  g = a . r
 template <typename T>
-void DenseCuda<T>::slopes(Stream stream, Neurons at, const T* r, T* value, T* gradient) const {
+AGF_CORE void DenseCuda<T>::slopes(Stream stream, Neurons at, const T* r, T* value, T* gradient) const {
   if (at.count == 0) return;
   const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(n_, (gradient ? 2 : 1) * at.count), count = at.count;
@@ -180,23 +282,21 @@ void DenseCuda<T>::slopes(Stream stream, Neurons at, const T* r, T* value, T* gr
   const double scale = 1 / static_cast<double>(n_);
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
-    const double beta = first ? 1 : 0;
-    const T* const x = x_.data() + first * d_;
+    const T* const x = x_ + first * d_;
     const T* const rows = r + first * c_;
-    analyse(stream, x, b, at.theta, count, z);
-    if (g) project(stream, rows, b, at.theta, count, 0, g);
     const T* const ramp = at.ramp;
-    each(
-        stream, b * count, AGF_LAMBDA(std::size_t e) {
+    over_neurons(
+        stream, b, count,
+        AGF_LAMBDA(std::size_t e) {
           const T* const width = ramp ? ramp + e % count : nullptr;
           if (g) {
-            leaf::pointwise(sigma, width, 1, 1, leaf::Pair{}, z + e, g + e);
+            bend(sigma, width, leaf::Pair{}, z + e, g + e);
           } else {
-            leaf::pointwise(sigma, width, 1, 1, leaf::Value{}, z + e);
+            bend(sigma, width, leaf::Value{}, z + e);
           }
-        });
-    if (g) collect(stream, g, b, x, d_, count, scale, beta, out);
-    collect(stream, z, b, rows, c_, count, scale, beta, out + d_);
+        },
+        analysed(x, at.theta, z), projected(rows, at.theta, g));
+    collect(stream, b, count, scale, first > 0, {g, x, z, rows, nullptr, nullptr}, out);
   }
   if (!value) return;
   const std::size_t d = d_, c = c_, m = m_;
@@ -213,8 +313,8 @@ void DenseCuda<T>::slopes(Stream stream, Neurons at, const T* r, T* value, T* gr
 // hess U v:  w: E[(sigma'' t g + sigma' (v_a . r)) x],  a: E[sigma' t r],  t = v_w . x,  g = a . r;
 // with dr, plus grad U(.; dr):  w: E[sigma' (a . dr) x],  a: E[sigma dr].
 template <typename T>
-void DenseCuda<T>::curvature(Stream stream, Neurons at, const T* v, const T* r, const T* dr, double sign,
-                             T* out) const {
+AGF_CORE void DenseCuda<T>::curvature(Stream stream, Neurons at, const T* v, const T* r, const T* dr, double sign,
+                                      T* out) const {
   if (at.count == 0) return;
   const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(n_, 4 * at.count), count = at.count;
@@ -226,28 +326,24 @@ void DenseCuda<T>::curvature(Stream stream, Neurons at, const T* v, const T* r, 
   const double scale = sign / static_cast<double>(n_);
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
-    const double beta = first ? 1 : 0;
-    const T* const x = x_.data() + first * d_;
+    const T* const x = x_ + first * d_;
     const T* const rows = r + first * c_;
-    analyse(stream, x, b, at.theta, count, z);
-    analyse(stream, x, b, v, count, t);
-    project(stream, rows, b, at.theta, count, 0, g);
-    project(stream, rows, b, v, count, 0, h);
-    if (dr) project(stream, dr + first * c_, b, at.theta, count, 1, h);
+    const T* const turned = dr ? dr + first * c_ : nullptr;
     const T* const ramp = at.ramp;
-    each(
-        stream, b * count, AGF_LAMBDA(std::size_t e) {
-          leaf::pointwise(sigma, ramp ? ramp + e % count : nullptr, 1, 1, leaf::Curve{}, z + e, t + e, g + e, h + e);
-        });
-    collect(stream, g, b, x, d_, count, scale, beta, out);
-    collect(stream, t, b, rows, c_, count, scale, beta, out + d_);
-    if (dr) collect(stream, z, b, dr + first * c_, c_, count, scale, 1, out + d_);
+    over_neurons(
+        stream, b, count,
+        AGF_LAMBDA(std::size_t e) {
+          bend(sigma, ramp ? ramp + e % count : nullptr, leaf::Curve{}, z + e, t + e, g + e, h + e);
+        },
+        analysed(x, at.theta, z), analysed(x, v, t), projected(rows, at.theta, g), projected(rows, v, h),
+        projected(turned, at.theta, dr ? h : nullptr, true));
+    collect(stream, b, count, scale, first > 0, {g, x, t, rows, z, turned}, out);
   }
 }
 
 // ww = E[sigma'' g x x^T] (count, d, d), skipped unless bent, and wa = E[sigma' x r^T] (count, d, c)
 template <typename T>
-void DenseCuda<T>::curve_terms(Stream stream, Neurons at, const T* r, bool bent, T* ww, T* wa) const {
+AGF_CORE void DenseCuda<T>::curve_terms(Stream stream, Neurons at, const T* r, bool bent, T* ww, T* wa) const {
   const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t count = at.count, d = d_;
   const std::size_t most = chunk(n_, count * (4 + 2 * d));
@@ -263,15 +359,15 @@ void DenseCuda<T>::curve_terms(Stream stream, Neurons at, const T* r, bool bent,
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
     const double beta = first ? 1 : 0;
-    const T* const x = x_.data() + first * d;
+    const T* const x = x_ + first * d;
     const T* const rows = r + first * c_;
-    analyse(stream, x, b, at.theta, count, z);
-    project(stream, rows, b, at.theta, count, 0, g);
     const T* const ramp = at.ramp;
-    each(
-        stream, b * count, AGF_LAMBDA(std::size_t e) {
-          leaf::pointwise(sigma, ramp ? ramp + e % count : nullptr, 1, 1, leaf::Jets{}, z + e, s1 + e, s2 + e);
-        });
+    over_neurons(
+        stream, b, count,
+        AGF_LAMBDA(std::size_t e) {
+          bend(sigma, ramp ? ramp + e % count : nullptr, leaf::Jets{}, z + e, s1 + e, s2 + e);
+        },
+        analysed(x, at.theta, z), projected(rows, at.theta, g));
     each(
         stream, b * count * d, AGF_LAMBDA(std::size_t e) {
           const std::size_t l = e % d, i = e / d % b, at_sample = i * count + e / (d * b);
@@ -287,7 +383,7 @@ void DenseCuda<T>::curve_terms(Stream stream, Neurons at, const T* r, bool bent,
 }
 
 template <typename T>
-void DenseCuda<T>::own_hessians(Stream stream, Neurons at, const T* r, bool bent, T* out) const {
+AGF_CORE void DenseCuda<T>::own_hessians(Stream stream, Neurons at, const T* r, bool bent, T* out) const {
   const std::size_t count = at.count, d = d_, c = c_, m = m_;
   Room room(stream);
   T* const ww = bent ? room.take<T>(count * d * d) : nullptr;
@@ -314,7 +410,7 @@ void DenseCuda<T>::own_hessians(Stream stream, Neurons at, const T* r, bool bent
 //   ww[j, k] = (a_j . a_k) C_jk[x, x],  w_j a_k: C_jk[x, 1] a_j^T,  aa[j, k] = C_jk[1, 1] I,  minus hess U_j where j =
 //   k.
 template <typename T>
-void DenseCuda<T>::whole_hessian(Stream stream, Neurons at, const T* r, bool bent, T* out) const {
+AGF_CORE void DenseCuda<T>::whole_hessian(Stream stream, Neurons at, const T* r, bool bent, T* out) const {
   const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t count = at.count, d = d_, c = c_, m = m_, e = d_ + 1, features = count * e, size = count * m;
   Room room(stream);
@@ -332,13 +428,14 @@ void DenseCuda<T>::whole_hessian(Stream stream, Neurons at, const T* r, bool ben
   T* const phi = room.take<T>(most * features);
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
-    const T* const x = x_.data() + first * d;
-    analyse(stream, x, b, at.theta, count, z);
+    const T* const x = x_ + first * d;
     const T* const ramp = at.ramp;
-    each(
-        stream, b * count, AGF_LAMBDA(std::size_t i) {
-          leaf::pointwise(sigma, ramp ? ramp + i % count : nullptr, 1, 1, leaf::Jets{}, z + i, s1 + i, s2 + i);
-        });
+    over_neurons(
+        stream, b, count,
+        AGF_LAMBDA(std::size_t i) {
+          bend(sigma, ramp ? ramp + i % count : nullptr, leaf::Jets{}, z + i, s1 + i, s2 + i);
+        },
+        analysed(x, at.theta, z));
     each(
         stream, b * features, AGF_LAMBDA(std::size_t i) {
           const std::size_t sample = i / features, j = i % features / e, l = i % e, of = sample * count + j;
@@ -378,7 +475,7 @@ void DenseCuda<T>::whole_hessian(Stream stream, Neurons at, const T* r, bool ben
 
 // |a| sqrt E sigma(z)^2
 template <typename T>
-void DenseCuda<T>::contributions(Stream stream, Neurons at, T* out) const {
+AGF_CORE void DenseCuda<T>::contributions(Stream stream, Neurons at, T* out) const {
   const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(n_, at.count), count = at.count, d = d_, c = c_, m = m_;
   Room room(stream);
@@ -388,11 +485,10 @@ void DenseCuda<T>::contributions(Stream stream, Neurons at, T* out) const {
   clear(squares, count * sizeof(double), stream);
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
-    analyse(stream, x_.data() + first * d_, b, at.theta, count, z);
-    each(
-        stream, b * count, AGF_LAMBDA(std::size_t e) {
-          leaf::pointwise(sigma, static_cast<const T*>(nullptr), 1, 1, leaf::Value{}, z + e);
-        });
+    over_neurons(
+        stream, b, count,
+        AGF_LAMBDA(std::size_t e) { bend(sigma, static_cast<const T*>(nullptr), leaf::Value{}, z + e); },
+        analysed(x_ + first * d_, at.theta, z));
     sums(
         stream, count, b,
         AGF_LAMBDA(std::size_t i, std::size_t j) {
@@ -418,93 +514,90 @@ void DenseCuda<T>::contributions(Stream stream, Neurons at, T* out) const {
 // -------------------------------------------------------------------------------------------------------- Problem
 
 template <typename T>
-std::unique_ptr<Signal> DenseCuda<T>::make_signal() const {
+AGF_CORE Owned<Signal> DenseCuda<T>::make_signal() const {
   const OnDevice on(device_);
-  return std::make_unique<DenseSignal<T>>(n_ * c_, Stream{});
+  return make_owned<DenseSignal<T>>(n_ * c_, Stream{});
 }
 
 template <typename T>
-double DenseCuda<T>::residual(const double* theta, std::size_t count, Signal& r, Shape shape) const {
-  Call call(*this);
-  copy(values<T>(r), y_.data(), n_ * c_ * sizeof(T), call.stream());
-  if (count) forward(call.stream(), call.neurons(theta, count, shape), x_.data(), n_, T(-1), values<T>(r));
-  return half_mean_square(call.stream(), values<T>(r), n_);
+AGF_CORE double DenseCuda<T>::residual(const double* theta, std::size_t count, Signal& r, Shape shape) const {
+  Call<T> call(device_);
+  const Neurons at = count ? neurons(call, theta, count, shape) : Neurons{};
+  forward(call.stream(), at, x_, n_, T(-1), y_, values(r));
+  return half_mean_square(call.stream(), values(r), n_);
 }
 
 template <typename T>
-void DenseCuda<T>::residual_derivative(const double* theta, const double* v, std::size_t count, Signal& dr,
-                                       Shape shape) const {
-  Call call(*this);
-  const Neurons at = call.neurons(theta, count, shape);
-  derivative(call.stream(), at, call.bring(v, count * m_), values<T>(dr));
-  wait(call.stream());
+AGF_CORE void DenseCuda<T>::residual_derivative(const double* theta, const double* v, std::size_t count, Signal& dr,
+                                                Shape shape) const {
+  Call<T> call(device_);
+  const Neurons at = neurons(call, theta, count, shape);
+  derivative(call.stream(), at, call.bring(v, count * m_), values(dr));
+  call.give();
 }
 
 template <typename T>
-void DenseCuda<T>::utility(const double* theta, std::size_t count, const Signal& r, double* value, double* gradient,
-                           Shape shape) const {
+AGF_CORE void DenseCuda<T>::utility(const double* theta, std::size_t count, const Signal& r, double* value,
+                                    double* gradient, Shape shape) const {
   if (count == 0) return;
-  Call call(*this);
-  const Neurons at = call.neurons(theta, count, shape);
-  T* const values_out = value ? call.take(count) : nullptr;
-  T* const gradient_out = gradient ? call.take(count * m_) : nullptr;
-  slopes(call.stream(), at, values<T>(r), values_out, gradient_out);
-  if (value) call.give(values_out, count, value);
-  if (gradient) call.give(gradient_out, count * m_, gradient);
+  Call<T> call(device_);
+  const Neurons at = neurons(call, theta, count, shape);
+  T* const to_value = call.place(value, count);
+  T* const to_gradient = call.place(gradient, count * m_);
+  slopes(call.stream(), at, values(r), to_value, to_gradient);
+  call.give();
 }
 
 template <typename T>
-void DenseCuda<T>::curvature_vector(const double* theta, const double* v, std::size_t count, const Signal& r,
-                                    const Signal* dr, double* out, Shape shape) const {
+AGF_CORE void DenseCuda<T>::curvature_vector(const double* theta, const double* v, std::size_t count, const Signal& r,
+                                             const Signal* dr, double* out, Shape shape) const {
   if (count == 0) return;
-  Call call(*this);
-  const Neurons at = call.neurons(theta, count, shape);
-  T* const to = call.take(count * m_);
-  curvature(call.stream(), at, call.bring(v, count * m_), values<T>(r), dr ? values<T>(*dr) : nullptr, 1, to);
-  call.give(to, count * m_, out);
+  Call<T> call(device_);
+  const Neurons at = neurons(call, theta, count, shape);
+  T* const to = call.place(out, count * m_);
+  curvature(call.stream(), at, call.bring(v, count * m_), values(r), dr ? values(*dr) : nullptr, 1, to);
+  call.give();
 }
 
 template <typename T>
-void DenseCuda<T>::utility_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
-                                   Shape shape) const {
+AGF_CORE void DenseCuda<T>::utility_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
+                                            Shape shape) const {
   if (count == 0) return;
-  Call call(*this);
-  const Neurons at = call.neurons(theta, count, shape);
-  T* const to = call.take(count * m_ * m_);
-  own_hessians(call.stream(), at, values<T>(r), curved(shape), to);
-  call.give(to, count * m_ * m_, out);
+  Call<T> call(device_);
+  const Neurons at = neurons(call, theta, count, shape);
+  own_hessians(call.stream(), at, values(r), curved(shape), call.place(out, count * m_ * m_));
+  call.give();
 }
 
 template <typename T>
-void DenseCuda<T>::loss_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
-                                Shape shape) const {
+AGF_CORE void DenseCuda<T>::loss_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
+                                         Shape shape) const {
   if (count == 0) return;
-  Call call(*this);
-  const Neurons at = call.neurons(theta, count, shape);
+  Call<T> call(device_);
+  const Neurons at = neurons(call, theta, count, shape);
   const std::size_t size = count * m_;
-  T* const to = call.take(size * size);
-  whole_hessian(call.stream(), at, values<T>(r), curved(shape), to);
-  call.give(to, size * size, out);
+  whole_hessian(call.stream(), at, values(r), curved(shape), call.place(out, size * size));
+  call.give();
 }
 
 template <typename T>
-void DenseCuda<T>::contribution(const double* theta, std::size_t count, double* out) const {
+AGF_CORE void DenseCuda<T>::contribution(const double* theta, std::size_t count, double* out) const {
   if (count == 0) return;
-  Call call(*this);
-  const Neurons at = call.neurons(theta, count, {});
-  T* const to = call.take(count);
-  contributions(call.stream(), at, to);
-  call.give(to, count, out);
+  Call<T> call(device_);
+  contributions(call.stream(), neurons(call, theta, count, {}), call.place(out, count));
+  call.give();
 }
 
+#if !defined(AGF_BLOCK)
+
 template <typename T>
-std::unique_ptr<Problem> DenseCuda<T>::reduced(std::vector<double>& basis) const {
+Owned<Problem> DenseCuda<T>::reduced(Array<double>& basis) const {
   if (d_ < 2 || d_ > most_reducible || !host().row_space) return nullptr;
   const OnDevice on(device_);
   const Stream stream;
-  std::vector<T> x(n_ * d_);
-  download(x.data(), x_.data(), x.size() * sizeof(T), stream);
-  std::vector<double> wide(x.begin(), x.end());
+  Array<T> x(n_ * d_);
+  download(x.data(), x_, x.size() * sizeof(T), stream);
+  Array<double> wide(x.begin(), x.end());
   basis.resize(d_ * d_);
   const double tolerance = static_cast<double>(std::max(n_, d_)) * data_epsilon_;
   const std::size_t rank = host().row_space(n_, d_, wide.data(), tolerance, basis.data());
@@ -523,11 +616,11 @@ std::unique_ptr<Problem> DenseCuda<T>::reduced(std::vector<double>& basis) const
   clear(projected, n_ * inputs * sizeof(double), stream);
   product<double>(stream, Op::none, Op::none, n_, rank, d_, 1, {from, d_}, {map, rank}, 0, {projected, inputs});
   each(stream, n_ * inputs, AGF_LAMBDA(std::size_t i) { to[i] = static_cast<T>(projected[i]); });
-  return std::make_unique<DenseCuda<T>>(device_, stream, to, n_, inputs, y_.data(), c_, false, sigma_, parameter_);
+  return make_owned<DenseCuda<T>>(device_, stream, to, n_, inputs, y_, c_, false, sigma_, parameter_);
 }
 
 template <typename T>
-std::unique_ptr<Problem> DenseCuda<T>::in_double() const {
+Owned<Problem> DenseCuda<T>::in_double() const {
   if constexpr (std::is_same_v<T, double>) {
     return nullptr;
   } else {
@@ -536,10 +629,10 @@ std::unique_ptr<Problem> DenseCuda<T>::in_double() const {
     Room room(stream);
     double* const x = room.take<double>(n_ * d_);
     double* const y = room.take<double>(n_ * c_);
-    const T *const x_from = x_.data(), *const y_from = y_.data();
+    const T *const x_from = x_, *const y_from = y_;
     each(stream, n_ * d_, AGF_LAMBDA(std::size_t i) { x[i] = static_cast<double>(x_from[i]); });
     each(stream, n_ * c_, AGF_LAMBDA(std::size_t i) { y[i] = static_cast<double>(y_from[i]); });
-    auto twin = std::make_unique<DenseCuda<double>>(device_, stream, x, n_, d_, y, c_, false, sigma_, parameter_);
+    auto twin = make_owned<DenseCuda<double>>(device_, stream, x, n_, d_, y, c_, false, sigma_, parameter_);
     twin->data_epsilon_ = data_epsilon_;
     return twin;
   }
@@ -550,8 +643,7 @@ std::unique_ptr<Problem> DenseCuda<T>::in_double() const {
 template <typename T>
 double DenseCuda<T>::residual(Stream stream, const T* theta, std::size_t count, T* r) const {
   const OnDevice on(device_);
-  copy(r, y_.data(), n_ * c_ * sizeof(T), stream);
-  forward(stream, {theta, count, nullptr, false}, x_.data(), n_, T(-1), r);
+  forward(stream, {theta, count, nullptr, false}, x_, n_, T(-1), y_, r);
   return half_mean_square(stream, r, n_);
 }
 
@@ -569,8 +661,7 @@ void DenseCuda<T>::utility(Stream stream, const T* theta, std::size_t count, con
   if (r) return slopes(stream, at, r, value, gradient);
   Room room(stream);
   T* const own = room.take<T>(n_ * c_);
-  copy(own, y_.data(), n_ * c_ * sizeof(T), stream);
-  forward(stream, at, x_.data(), n_, T(-1), own);
+  forward(stream, at, x_, n_, T(-1), y_, own);
   slopes(stream, at, own, value, gradient);
 }
 
@@ -581,8 +672,7 @@ void DenseCuda<T>::hessian_vector(Stream stream, const T* theta, const T* v, std
   Room room(stream);
   T* const r = room.take<T>(n_ * c_);
   T* const dr = room.take<T>(n_ * c_);
-  copy(r, y_.data(), n_ * c_ * sizeof(T), stream);
-  forward(stream, at, x_.data(), n_, T(-1), r);
+  forward(stream, at, x_, n_, T(-1), y_, r);
   derivative(stream, at, v, dr);
   curvature(stream, at, v, r, dr, -1, out);
 }
@@ -593,19 +683,19 @@ void DenseCuda<T>::hessian(Stream stream, const T* theta, std::size_t count, T* 
   const Neurons at{theta, count, nullptr, false};
   Room room(stream);
   T* const r = room.take<T>(n_ * c_);
-  copy(r, y_.data(), n_ * c_ * sizeof(T), stream);
-  forward(stream, at, x_.data(), n_, T(-1), r);
+  forward(stream, at, x_, n_, T(-1), y_, r);
   whole_hessian(stream, at, r, curved({}), out);
 }
 
 template <typename T>
 void DenseCuda<T>::predict(Stream stream, const T* theta, std::size_t count, const T* x, std::size_t rows, T* f) const {
   const OnDevice on(device_);
-  clear(f, rows * c_ * sizeof(T), stream);
-  forward(stream, {theta, count, nullptr, false}, x, rows, T(1), f);
+  forward(stream, {theta, count, nullptr, false}, x, rows, T(1), nullptr, f);
 }
 
 template class DenseCuda<float>;
 template class DenseCuda<double>;
 
-}  // namespace agf::cuda
+#endif
+
+}  // namespace AGF_SPACE::cuda

@@ -62,18 +62,30 @@ int current_device() {
   return device;
 }
 
+std::size_t free_bytes() {
+  std::size_t free = 0, all = 0;
+  check(cudaMemGetInfo(&free, &all), "the memory of a device");
+  return free;
+}
+
 OnDevice::OnDevice(int device) : before_(current_device()) {
   if (device != before_) check(cudaSetDevice(device), "choice of a device");
   keep_freed(device);
 }
 OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
+DeepStack::DeepStack(std::size_t bytes) {
+  check(cudaDeviceGetLimit(&before_, cudaLimitStackSize), "the stacks of a device");
+  if (before_ < bytes) check(cudaDeviceSetLimit(cudaLimitStackSize, bytes), "the stacks of a device");
+}
+DeepStack::~DeepStack() { cudaDeviceSetLimit(cudaLimitStackSize, before_); }
+
 void* allocate(std::size_t bytes, Stream stream) {
   void* at = nullptr;
   check(cudaMallocAsync(&at, bytes == 0 ? 1 : bytes, queue(stream)), "memory");
   return at;
 }
-void release(void* at, Stream stream) noexcept {
+void release(void* at, std::size_t, Stream stream) noexcept {
   // The stream's turn is that of the current device, and memory of another may not be given back in it.
   if (at && cudaFreeAsync(at, queue(stream)) != cudaSuccess) {
     cudaGetLastError();
@@ -115,6 +127,17 @@ void release_at_rest(void* at, int device) noexcept {
   if (!at) return;
   rest(device);
   cudaFree(at);
+}
+
+void* pin(std::size_t bytes) {
+  void* at = nullptr;
+  check(cudaHostAlloc(&at, bytes, cudaHostAllocPortable | cudaHostAllocMapped), "memory of the host for a device");
+  return at;
+}
+void unpin(void* at) noexcept { cudaFreeHost(at); }
+bool failed(Stream stream) {
+  const cudaError_t status = cudaStreamQuery(queue(stream));
+  return status != cudaSuccess && status != cudaErrorNotReady;
 }
 
 void check_grid(std::size_t blocks) {

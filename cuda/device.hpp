@@ -1,6 +1,10 @@
 // Memory, streams and errors of a device; the same names on the host, where memory is the host's (AGF_SHIM).
 #pragma once
 
+#if defined(AGF_BLOCK)
+#include "block/device.hpp"
+#else
+
 #include <cstddef>
 #include <string>
 
@@ -19,6 +23,9 @@ int device_count(std::string& why);
 std::string device_name(int device);
 int current_device();
 
+// Memory that is free on the current device.
+std::size_t free_bytes();
+
 // Makes a device the thread's own for the length of a scope.
 class OnDevice {
  public:
@@ -31,9 +38,22 @@ class OnDevice {
   int before_;
 };
 
+// Gives every thread of the current device a stack of at least so many bytes for the length of a scope, in which what
+// is launched comes to its end. The device keeps one for each thread that it can hold at once.
+class DeepStack {
+ public:
+  explicit DeepStack(std::size_t bytes);
+  ~DeepStack();
+  DeepStack(const DeepStack&) = delete;
+  DeepStack& operator=(const DeepStack&) = delete;
+
+ private:
+  std::size_t before_ = 0;
+};
+
 // Failures throw std::runtime_error with the driver's words, lack of memory std::bad_alloc.
 void* allocate(std::size_t bytes, Stream stream);
-void release(void* at, Stream stream) noexcept;
+void release(void* at, std::size_t bytes, Stream stream) noexcept;
 void upload(void* to, const void* from, std::size_t bytes, Stream stream);
 // Waits until the bytes are there.
 void download(void* to, const void* from, std::size_t bytes, Stream stream);
@@ -48,9 +68,17 @@ void rest(int device) noexcept;
 // Gives back what may be in use on any stream.
 void release_at_rest(void* at, int device) noexcept;
 
+// Memory of the host that devices see and write to while they work.
+void* pin(std::size_t bytes);
+void unpin(void* at) noexcept;
+// Whether work on a stream has failed; does not wait for it.
+bool failed(Stream stream);
+
 void check_grid(std::size_t blocks);
 void check_launch();
 // Lets a kernel have more shared memory than every device grants unasked.
 void allow_shared(const void* kernel, std::size_t bytes);
 
 }  // namespace agf::cuda
+
+#endif

@@ -9,19 +9,30 @@
 #include "team.cuh"
 
 // A function of indices on the device: captures pointers and numbers by value.
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) && !defined(AGF_BLOCK)
 #define AGF_LAMBDA [=] __device__
 #else
 #define AGF_LAMBDA [=]
 #endif
 
-namespace agf::cuda {
+namespace AGF_SPACE::cuda {
 
-#if defined(AGF_NARROW)
+#if defined(AGF_BLOCK)
+inline constexpr unsigned each_width = crew_width;
+#elif defined(AGF_NARROW)
 inline constexpr unsigned each_width = 8;
 #else
 inline constexpr unsigned each_width = 256;
 #endif
+
+#if defined(AGF_BLOCK)
+
+template <typename F>
+AGF_CORE void each(Stream, size_t n, const F& f) {
+  agf::each(n, f);
+}
+
+#else
 
 template <typename F>
 struct Each {
@@ -47,6 +58,8 @@ void each(Stream stream, size_t n, const F& f) {
   launch(stream, blocks, each_width, 0, Each<F>{n, f});
 }
 
+#endif
+
 template <typename F>
 struct Sums {
   static constexpr int width = each_width;
@@ -69,11 +82,31 @@ struct Sums {
 
 // out_i = sum_j f(i, j) over j < n, in double.
 template <typename F>
-void sums(Stream stream, size_t rows, size_t n, const F& f, double* out) {
+AGF_CORE void sums(Stream stream, size_t rows, size_t n, const F& f, double* out) {
+#if defined(AGF_BLOCK)
+  // Short sums are a thread's work each.
+  if (n > each_width || rows < each_width) return share(rows, Sums<F>{n, f, out});
+  each(
+      stream, rows, AGF_LAMBDA(size_t i) {
+        double sum = 0;
+        for (size_t j = 0; j < n; ++j) sum += f(i, j);
+        out[i] = sum;
+      });
+#else
   launch(stream, rows, each_width, each_width * sizeof(double), Sums<F>{n, f, out});
+#endif
 }
 
 // sum_j f(j), brought to the host.
+#if defined(AGF_BLOCK)
+
+template <typename F>
+AGF_CORE double total(Stream, size_t n, const F& f) {
+  return agf::total(n, f);
+}
+
+#else
+
 template <typename F>
 double total(Stream stream, size_t n, const F& f) {
   constexpr size_t most = 1 << 14;
@@ -94,4 +127,6 @@ double total(Stream stream, size_t n, const F& f) {
   return out;
 }
 
-}  // namespace agf::cuda
+#endif
+
+}  // namespace AGF_SPACE::cuda

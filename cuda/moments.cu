@@ -5,26 +5,34 @@
 #include <type_traits>
 #include <vector>
 
+#include "call.hpp"
 #include "each.cuh"
+#include "in_turn.cuh"
 #include "product.hpp"
 
-namespace agf::cuda {
+namespace AGF_SPACE::cuda {
 namespace {
 
 struct MomentSignal final : Signal {
-  MomentSignal(std::size_t size, Stream stream) : values(size, stream) {}
+  AGF_CORE MomentSignal(std::size_t size, Stream stream) : values(size, stream) {}
   Held<double> values;
 };
 
-const double* values(const Signal& signal) { return static_cast<const MomentSignal&>(signal).values.data(); }
-double* values(Signal& signal) { return static_cast<MomentSignal&>(signal).values.data(); }
+AGF_CORE const double* matrix_of(const Signal& signal) {
+  return static_cast<const MomentSignal&>(signal).values.data();
+}
+AGF_CORE double* matrix_of(Signal& signal) { return static_cast<MomentSignal&>(signal).values.data(); }
 
 // Room of the outer products whose images under a listed G are taken together.
-constexpr std::size_t chunk_bytes = std::size_t{1} << 25;
+#if defined(AGF_BLOCK)
+constexpr std::size_t image_bytes = std::size_t{1} << 20;
+#else
+constexpr std::size_t image_bytes = std::size_t{1} << 25;
+#endif
 
 // out_i = sum_j f(i, j) over j < n: rows that are short are a thread's work.
 template <typename F>
-void row_sums(Stream stream, std::size_t rows, std::size_t n, const F& f, double* out) {
+AGF_CORE void row_sums(Stream stream, std::size_t rows, std::size_t n, const F& f, double* out) {
   constexpr std::size_t most = 128;
   if (n > most) return sums(stream, rows, n, f, out);
   each(
@@ -36,7 +44,7 @@ void row_sums(Stream stream, std::size_t rows, std::size_t n, const F& f, double
 }
 
 // out_i = |row_i|^2
-void square_rows(Stream stream, Matrix<const double> rows, std::size_t count, std::size_t n, double* out) {
+AGF_CORE void square_rows(Stream stream, Matrix<const double> rows, std::size_t count, std::size_t n, double* out) {
   row_sums(
       stream, count, n,
       AGF_LAMBDA(std::size_t i, std::size_t j) {
@@ -45,6 +53,8 @@ void square_rows(Stream stream, Matrix<const double> rows, std::size_t count, st
       },
       out);
 }
+
+#if !defined(AGF_BLOCK)
 
 // Arrays of a caller in double: themselves, or in room of their own.
 template <typename T>
@@ -72,22 +82,9 @@ void narrow(Stream stream, const double* from, std::size_t count, T* to) {
   }
 }
 
+#endif
+
 }  // namespace
-
-// A call that brings doubles of the host and takes doubles back.
-class MomentsCuda::Call {
- public:
-  explicit Call(const MomentsCuda& problem) : on_(problem.device_), room_(Stream{}) {}
-
-  Stream stream() const { return room_.stream(); }
-  double* take(std::size_t count) { return room_.take<double>(count); }
-  const double* bring(const double* from, std::size_t count) { return room_.take(from, count); }
-  void give(const double* from, std::size_t count, double* to) { download(to, from, count * sizeof(double), stream()); }
-
- private:
-  OnDevice on_;
-  Room room_;
-};
 
 // n matrices x_e y_e^T; the factors of one lie `*_stride` apart from those of the next.
 struct MomentsCuda::Pairs {
@@ -119,99 +116,311 @@ struct MomentsCuda::Bend {
   }
 };
 
+// M = G*[y - G[P]] of few neurons, or its derivative along v, in turns.
+struct MomentsCuda::SignalTurns {
+  static constexpr int steps = 5;
+  shared::MomentsView view;
+  unsigned count;
+  const double *theta, *v;  // v: null for none
+  double *p, *half, *rest, *back;
+  double* signal;  // null: not wanted
+
+  AGF_HD unsigned rows() const { return static_cast<unsigned>(view.sizes.rows); }
+  AGF_HD unsigned columns() const { return static_cast<unsigned>(view.sizes.columns); }
+  AGF_HD unsigned outer() const { return static_cast<unsigned>(view.sizes.outer); }
+  AGF_HD unsigned inner() const { return static_cast<unsigned>(view.sizes.inner); }
+  AGF_HD bool halved() const { return !view.sizes.listed && !view.sizes.whole; }
+
+  AGF_HD unsigned length(Step<0>) const { return rows() * columns(); }
+  AGF_HD void operator()(Step<0>, unsigned e) const {
+    const unsigned a = e / columns(), b = e % columns(), m = static_cast<unsigned>(view.product.params);
+    double sum = 0;
+    for (unsigned i = 0; i < count; ++i) {
+      const double *const x = theta + i * m, *const u = v + (v ? i * m : 0);
+      const double right = x[view.product.right + b];
+      sum += v ? view.product.left_change(x, u, a) * right + view.product.left_of(x, a) * u[view.product.right + b]
+               : view.product.left_of(x, a) * right;
+    }
+    p[e] = sum;
+  }
+
+  AGF_HD unsigned length(Step<1>) const { return halved() ? rows() * inner() : 0; }
+  AGF_HD void operator()(Step<1>, unsigned e) const {
+    half[e] = along_row(p + e / inner() * columns(), view.right + e % inner() * columns(), columns());
+  }
+
+  AGF_HD unsigned length(Step<2>) const { return outer() * inner(); }
+  AGF_HD void operator()(Step<2>, unsigned e) const {
+    const unsigned o = e / inner(), k = e % inner();
+    double image;
+    if (view.sizes.listed) {
+      image = along_row(p, view.right + k * rows() * columns(), rows() * columns());
+    } else if (view.sizes.whole) {
+      image = along_row(p + o * columns(), view.right + k * columns(), columns());
+    } else {
+      image = along_column(view.left + o * rows(), 1, half + k, inner(), rows());
+    }
+    rest[e] = (v ? 0.0 : view.target[e]) - image;
+  }
+
+  AGF_HD unsigned length(Step<3>) const { return signal && halved() ? rows() * inner() : 0; }
+  AGF_HD void operator()(Step<3>, unsigned e) const {
+    back[e] = along_column(view.left + e / inner(), rows(), rest + e % inner(), inner(), outer());
+  }
+
+  AGF_HD unsigned length(Step<4>) const { return signal ? rows() * columns() : 0; }
+  AGF_HD void operator()(Step<4>, unsigned e) const {
+    if (view.sizes.listed) {
+      signal[e] = along_column(rest, 1, view.right + e, rows() * columns(), inner());
+    } else {
+      const double* const from = (halved() ? back : rest) + e / columns() * inner();
+      signal[e] = along_column(from, 1, view.right + e % columns(), columns(), inner());
+    }
+  }
+
+  AGF_HD unsigned terms() const { return outer() * inner(); }
+  AGF_HD double term(unsigned e) const { return rest[e] * rest[e]; }
+
+  AGF_HD static double along_row(const double* x, const double* y, unsigned n) { return along_column(x, 1, y, 1, n); }
+  AGF_HD static double along_column(const double* x, unsigned x_step, const double* y, unsigned y_step, unsigned n) {
+    double sum = 0;
+    for (unsigned e = 0; e < n; ++e) sum += x[e * x_step] * y[e * y_step];
+    return sum;
+  }
+};
+
+// U = g l^T M r,  grad_l = g M r,  grad_r = g M^T l,  grad_g = l^T M r; along v
+// d grad_l = dg M r + g M dr,  d grad_r = dg M^T l + g M^T dl,  d grad_g = dl^T M r + l^T M dr;
+// with dM, plus grad U(.; dM): M dr becomes M dr + dM r, and M^T dl becomes M^T dl + dM^T l.
+struct MomentsCuda::SlopeTurns {
+  static constexpr int steps = 3;
+  ProductLayout at;
+  unsigned count;
+  const double *theta, *v, *signal, *change;  // v, change: null for none
+  bool made;                                  // the products and sums: by others
+  double *ahead, *back;                       // M r and M^T l, where they are asked for
+  double *ahead_change, *back_change;         // along v
+  double* form;                               // l^T M r, or its change
+  double sign;
+  double *value, *out;  // value: without v; either may be null
+
+  AGF_HD unsigned rows() const { return static_cast<unsigned>(at.rows); }
+  AGF_HD unsigned columns() const { return static_cast<unsigned>(at.columns); }
+  AGF_HD unsigned params() const { return static_cast<unsigned>(at.params); }
+  AGF_HD unsigned products() const { return count * (rows() + columns()); }
+
+  AGF_HD unsigned length(Step<0>) const { return made ? 0 : products() * ((ahead ? 1 : 0) + (v ? 1 : 0)); }
+  AGF_HD void operator()(Step<0>, unsigned e) const {
+    const bool along = !ahead || e >= products();
+    if (ahead && along) e -= products();
+    const bool left = e < count * rows();
+    if (!left) e -= count * rows();
+    const unsigned width = left ? rows() : columns();
+    const unsigned i = e / width, which = e % width;
+    double sum = image(signal, (along ? v : theta) + i * params(), left, which);
+    if (along && change) sum += image(change, theta + i * params(), left, which);
+    (left ? along ? ahead_change : ahead : along ? back_change : back)[e] = sum;
+  }
+  // (M r)_a or (M^T l)_b
+  AGF_HD double image(const double* matrix, const double* x, bool left, unsigned which) const {
+    double sum = 0;
+    if (left) {
+      for (unsigned b = 0; b < columns(); ++b) sum += matrix[which * columns() + b] * x[at.right + b];
+    } else {
+      for (unsigned a = 0; a < rows(); ++a) sum += matrix[a * columns() + which] * x[at.left + a];
+    }
+    return sum;
+  }
+
+  AGF_HD unsigned length(Step<1>) const { return !made && form ? count : 0; }
+  AGF_HD void operator()(Step<1>, unsigned i) const {
+    double sum = 0;
+    for (unsigned a = 0; a < rows(); ++a) sum += form_term(i, a);
+    form[i] = sum;
+  }
+  AGF_HD double form_term(std::size_t i, std::size_t a) const {
+    const std::size_t in = i * at.params + at.left + a, out_of = i * at.rows + a;
+    return v ? v[in] * ahead[out_of] + theta[in] * ahead_change[out_of] : theta[in] * ahead[out_of];
+  }
+
+  AGF_HD unsigned length(Step<2>) const { return (out ? count * params() : 0) + (value ? count : 0); }
+  AGF_HD void operator()(Step<2>, unsigned e) const {
+    const unsigned slopes = out ? count * params() : 0;
+    if (e >= slopes) {
+      const unsigned i = e - slopes;
+      value[i] = at.gain_of(theta + i * params()) * form[i];
+      return;
+    }
+    const unsigned i = e / params(), u = e % params();
+    const double g = at.gain_of(theta + i * params()), dg = v && at.gained ? v[i * params() + at.gain] : 0.0;
+    double slope = 0;
+    if (at.of_left(u)) {
+      slope = by(ahead, ahead_change, i * rows() + u - static_cast<unsigned>(at.left), g, dg);
+    } else if (at.of_right(u)) {
+      slope = by(back, back_change, i * columns() + u - static_cast<unsigned>(at.right), g, dg);
+    } else {
+      slope = form[i];
+    }
+    out[e] = sign * slope;
+  }
+  AGF_HD double by(const double* image, const double* change_of, unsigned e, double g, double dg) const {
+    if (!v) return g * image[e];
+    return at.gained ? g * change_of[e] + dg * image[e] : g * change_of[e];
+  }
+};
+
+#if defined(AGF_BLOCK)
+
+AGF_CORE MomentsCuda::MomentsCuda(const shared::MomentsView& view)
+    : MomentsModel(view.product, view.sizes, view.least), view_(view) {}
+
+#else
+
 MomentsCuda::MomentsCuda(int device, ProductLayout product, const PseudoSamples& samples,
                          const std::vector<double>& target, double least)
-    : MomentsModel(product, samples, least), device_(device) {
+    : MomentsModel(product, sizes_of(samples), least), device_(device) {
   const OnDevice on(device);
   const Stream stream;
   if (!samples.left.empty()) left_ = Held<double>(samples.left.data(), samples.left.size(), stream);
   right_ = Held<double>(samples.right.data(), samples.right.size(), stream);
   target_ = Held<double>(target.data(), target.size(), stream);
+  view_ = {product_, sizes_, least_, left_.data(), right_.data(), target_.data()};
 }
+
+#endif
 
 // ----------------------------------------------------------------------------------------------------------- parts
 
+// Whether so few neurons are taken in turns: products of matrices pay off where there is more to do.
+AGF_CORE bool MomentsCuda::few(std::size_t count) const {
+#if !defined(__CUDACC__)
+  constexpr std::size_t longest = 512;
+  constexpr double most = 1 << 14;  // so that both ways are seen
+#elif defined(AGF_BLOCK)
+  constexpr std::size_t longest = 4096;
+  constexpr double most = 1 << 20;
+#else
+  constexpr std::size_t longest = 512;
+  constexpr double most = 1 << 18;
+#endif
+  const std::size_t sums = std::max({count, sizes_.outer, sizes_.inner, product_.size()});
+  return sums <= longest && static_cast<double>(count * product_.size()) + sizes_.flops() <= most;
+}
+
+AGF_CORE MomentsCuda::SignalTurns MomentsCuda::signal_turns(Room& room, const double* theta, const double* v,
+                                                            std::size_t count, double* signal) const {
+  const std::size_t size = product_.size(), half = sizes_.rows * sizes_.inner;
+  double* const at = room.take<double>(size + 2 * half + sizes_.entries());
+  return {view_, static_cast<unsigned>(count), theta, v, at, at + size, at + size + 2 * half, at + size + half, signal};
+}
+
+AGF_CORE MomentsCuda::SlopeTurns MomentsCuda::slope_turns(Room& room, const double* theta, const double* v,
+                                                          std::size_t count, const double* signal,
+                                                          const double* change) const {
+  const std::size_t rows = count * product_.rows, columns = count * product_.columns;
+  // Along a direction what neurons without a gain see of M by themselves does not matter.
+  const bool own = !v || product_.gained;
+  double* const at = room.take<double>((own && v ? 2 : 1) * (rows + columns) + count);
+  double* const change_at = own ? at + rows + columns : at;
+  SlopeTurns turns{product_, static_cast<unsigned>(count),
+                   theta,    v,
+                   signal,   change,
+                   false,    nullptr,
+                   nullptr,  nullptr,
+                   nullptr,  nullptr,
+                   1,        nullptr,
+                   nullptr};
+  if (own) turns.ahead = at, turns.back = at + rows;
+  if (v) turns.ahead_change = change_at, turns.back_change = change_at + rows;
+  if (own) turns.form = (v ? change_at : at) + rows + columns;
+  return turns;
+}
+
 // P = sum_i left_i right_i^T + beta P; rows of left lie `stride` apart, those of right as parameters do.
-void MomentsCuda::add(Stream stream, const double* left, std::size_t stride, const double* right, std::size_t count,
-                      double beta, double* p) const {
+AGF_CORE void MomentsCuda::add(Stream stream, const double* left, std::size_t stride, const double* right,
+                               std::size_t count, double beta, double* p) const {
   product<double>(stream, Op::transpose, Op::none, product_.rows, product_.columns, count, 1, {left, stride},
                   {right + product_.right, product_.params}, beta, {p, product_.columns});
 }
 
 // f = alpha G[P] + beta f
-void MomentsCuda::forward(Stream stream, const double* p, double alpha, double beta, double* f) const {
+AGF_CORE void MomentsCuda::forward(Stream stream, const double* p, double alpha, double beta, double* f) const {
   const std::size_t rows = sizes_.rows, columns = sizes_.columns, outer = sizes_.outer, inner = sizes_.inner;
   if (sizes_.listed) {
     const std::size_t size = rows * columns;
-    product<double>(stream, Op::none, Op::transpose, 1, inner, size, alpha, {p, size}, {right_.data(), size}, beta,
+    product<double>(stream, Op::none, Op::transpose, 1, inner, size, alpha, {p, size}, {view_.right, size}, beta,
                     {f, inner});
     return;
   }
   if (sizes_.whole) {
-    product<double>(stream, Op::none, Op::transpose, rows, inner, columns, alpha, {p, columns},
-                    {right_.data(), columns}, beta, {f, inner});
+    product<double>(stream, Op::none, Op::transpose, rows, inner, columns, alpha, {p, columns}, {view_.right, columns},
+                    beta, {f, inner});
     return;
   }
   Room room(stream);
   double* const half = room.take<double>(rows * inner);
-  product<double>(stream, Op::none, Op::transpose, rows, inner, columns, 1, {p, columns}, {right_.data(), columns}, 0,
+  product<double>(stream, Op::none, Op::transpose, rows, inner, columns, 1, {p, columns}, {view_.right, columns}, 0,
                   {half, inner});
-  product<double>(stream, Op::none, Op::none, outer, inner, rows, alpha, {left_.data(), rows}, {half, inner}, beta,
+  product<double>(stream, Op::none, Op::none, outer, inner, rows, alpha, {view_.left, rows}, {half, inner}, beta,
                   {f, inner});
 }
 
 // M = G*[f]
-void MomentsCuda::adjoint(Stream stream, const double* f, double* signal) const {
+AGF_CORE void MomentsCuda::adjoint(Stream stream, const double* f, double* signal) const {
   const std::size_t rows = sizes_.rows, columns = sizes_.columns, outer = sizes_.outer, inner = sizes_.inner;
   if (sizes_.listed) {
     const std::size_t size = rows * columns;
-    product<double>(stream, Op::none, Op::none, 1, size, inner, 1, {f, inner}, {right_.data(), size}, 0,
-                    {signal, size});
+    product<double>(stream, Op::none, Op::none, 1, size, inner, 1, {f, inner}, {view_.right, size}, 0, {signal, size});
     return;
   }
   Room room(stream);
   const double* half = f;
   if (!sizes_.whole) {
     double* const to = room.take<double>(rows * inner);
-    product<double>(stream, Op::transpose, Op::none, rows, inner, outer, 1, {left_.data(), rows}, {f, inner}, 0,
+    product<double>(stream, Op::transpose, Op::none, rows, inner, outer, 1, {view_.left, rows}, {f, inner}, 0,
                     {to, inner});
     half = to;
   }
-  product<double>(stream, Op::none, Op::none, rows, columns, inner, 1, {half, inner}, {right_.data(), columns}, 0,
+  product<double>(stream, Op::none, Op::none, rows, columns, inner, 1, {half, inner}, {view_.right, columns}, 0,
                   {signal, columns});
 }
 
 // out_i = M r_i + beta out_i, (count, rows)
-void MomentsCuda::ahead(Stream stream, const double* signal, const double* theta, std::size_t count, double beta,
-                        double* out) const {
+AGF_CORE void MomentsCuda::ahead(Stream stream, const double* signal, const double* theta, std::size_t count,
+                                 double beta, double* out) const {
   product<double>(stream, Op::none, Op::transpose, count, product_.rows, product_.columns, 1,
                   {theta + product_.right, product_.params}, {signal, product_.columns}, beta, {out, product_.rows});
 }
 
 // out_i = M^T l_i + beta out_i, (count, columns)
-void MomentsCuda::back(Stream stream, const double* signal, const double* theta, std::size_t count, double beta,
-                       double* out) const {
+AGF_CORE void MomentsCuda::back(Stream stream, const double* signal, const double* theta, std::size_t count,
+                                double beta, double* out) const {
   product<double>(stream, Op::none, Op::none, count, product_.columns, product_.rows, 1,
                   {theta + product_.left, product_.params}, {signal, product_.columns}, beta, {out, product_.columns});
 }
 
 // M = G*[y - G[P]], and L; either may be null.
-void MomentsCuda::signal_of(Stream stream, const double* theta, std::size_t count, double* signal, double* loss) const {
+AGF_CORE void MomentsCuda::signal_of(Stream stream, const double* theta, std::size_t count, double* signal,
+                                     double* loss) const {
   const ProductLayout at = product_;
   const std::size_t entries = sizes_.entries();
   Room room(stream);
+  if (few(count)) {
+    const SignalTurns turns = signal_turns(room, theta, nullptr, count, signal);
+    if (!loss) return in_turn(stream, turns);
+    *loss = least_ + 0.5 * total_in_turn(stream, turns);
+    return;
+  }
   double* const rest = room.take<double>(entries);
-  copy(rest, target_.data(), entries * sizeof(double), stream);
+  copy(rest, view_.target, entries * sizeof(double), stream);
   if (count) {
     double* const p = room.take<double>(at.size());
     if (at.gained) {
       const std::size_t rows = at.rows;
       double* const left = room.take<double>(count * rows);
       each(
-          stream, count * rows, AGF_LAMBDA(std::size_t e) {
-            const double* const x = theta + e / rows * at.params;
-            left[e] = at.gain_of(x) * x[at.left + e % rows];
-          });
+          stream, count * rows,
+          AGF_LAMBDA(std::size_t e) { left[e] = at.left_of(theta + e / rows * at.params, e % rows); });
       add(stream, left, rows, theta, count, 0, p);
     } else {
       add(stream, theta + at.left, at.params, theta, count, 0, p);
@@ -223,11 +432,12 @@ void MomentsCuda::signal_of(Stream stream, const double* theta, std::size_t coun
 }
 
 // dP = sum_i (dg l + g dl) r^T + g l dr^T, dM = -G*[G[dP]].
-void MomentsCuda::derivative(Stream stream, const double* theta, const double* v, std::size_t count,
-                             double* signal) const {
+AGF_CORE void MomentsCuda::derivative(Stream stream, const double* theta, const double* v, std::size_t count,
+                                      double* signal) const {
   const ProductLayout at = product_;
   if (count == 0) return clear(signal, at.size() * sizeof(double), stream);
   Room room(stream);
+  if (few(count)) return in_turn(stream, signal_turns(room, theta, v, count, signal));
   double* const p = room.take<double>(at.size());
   double* const image = room.take<double>(sizes_.entries());
   if (at.gained) {
@@ -236,11 +446,9 @@ void MomentsCuda::derivative(Stream stream, const double* theta, const double* v
     double* const left = room.take<double>(count * rows);
     each(
         stream, count * rows, AGF_LAMBDA(std::size_t e) {
-          const double* const x = theta + e / rows * at.params;
-          const double* const u = v + e / rows * at.params;
-          const std::size_t a = at.left + e % rows;
-          turned[e] = at.gain_of(x) * u[a] + u[at.gain] * x[a];
-          left[e] = at.gain_of(x) * x[a];
+          const double *const x = theta + e / rows * at.params, *const u = v + e / rows * at.params;
+          turned[e] = at.left_change(x, u, e % rows);
+          left[e] = at.left_of(x, e % rows);
         });
     add(stream, turned, rows, theta, count, 0, p);
     add(stream, left, rows, v, count, 1, p);
@@ -252,90 +460,53 @@ void MomentsCuda::derivative(Stream stream, const double* theta, const double* v
   adjoint(stream, image, signal);
 }
 
-// U = g l^T M r,  grad_l = g M r,  grad_r = g M^T l,  grad_g = l^T M r.
-void MomentsCuda::slopes(Stream stream, const double* theta, std::size_t count, const double* signal, double* value,
-                         double* gradient) const {
+AGF_CORE void MomentsCuda::slopes(Stream stream, const double* theta, std::size_t count, const double* signal,
+                                  double* value, double* gradient) const {
   if (count == 0) return;
-  const ProductLayout at = product_;
   Room room(stream);
-  double* const forwards = room.take<double>(count * at.rows);
-  ahead(stream, signal, theta, count, 0, forwards);
-  double* const form = value || at.gained ? room.take<double>(count) : nullptr;
-  if (form)
-    row_sums(
-        stream, count, at.rows,
-        AGF_LAMBDA(std::size_t i, std::size_t a) {
-          return theta[i * at.params + at.left + a] * forwards[i * at.rows + a];
-        },
-        form);
-  if (value) each(stream, count, AGF_LAMBDA(std::size_t i) { value[i] = at.gain_of(theta + i * at.params) * form[i]; });
-  if (!gradient) return;
-  double* const backwards = room.take<double>(count * at.columns);
-  back(stream, signal, theta, count, 0, backwards);
-  each(
-      stream, count * at.params, AGF_LAMBDA(std::size_t e) {
-        const std::size_t i = e / at.params, u = e % at.params;
-        const double g = at.gain_of(theta + i * at.params);
-        if (at.of_left(u)) {
-          gradient[e] = g * forwards[i * at.rows + u - at.left];
-        } else if (at.of_right(u)) {
-          gradient[e] = g * backwards[i * at.columns + u - at.right];
-        } else {
-          gradient[e] = form[i];
-        }
-      });
+  SlopeTurns turns = slope_turns(room, theta, nullptr, count, signal, nullptr);
+  turns.value = value;
+  turns.out = gradient;
+  if (!few(count)) {
+    turns.made = true;
+    ahead(stream, signal, theta, count, 0, turns.ahead);
+    if (gradient) back(stream, signal, theta, count, 0, turns.back);
+    if (value || product_.gained)
+      row_sums(
+          stream, count, product_.rows, AGF_LAMBDA(std::size_t i, std::size_t a) { return turns.form_term(i, a); },
+          turns.form);
+  }
+  in_turn(stream, turns);
 }
 
-// d grad_l = dg M r + g M dr,  d grad_r = dg M^T l + g M^T dl,  d grad_g = dl^T M r + l^T M dr;
-// with dM, plus grad U(.; dM): M dr becomes M dr + dM r, and M^T dl becomes M^T dl + dM^T l.
-void MomentsCuda::curvature(Stream stream, const double* theta, const double* v, std::size_t count,
-                            const double* signal, const double* change, double sign, double* out) const {
+AGF_CORE void MomentsCuda::curvature(Stream stream, const double* theta, const double* v, std::size_t count,
+                                     const double* signal, const double* change, double sign, double* out) const {
   if (count == 0) return;
-  const ProductLayout at = product_;
   Room room(stream);
-  double* const along = room.take<double>(count * at.rows);
-  double* const across = room.take<double>(count * at.columns);
-  ahead(stream, signal, v, count, 0, along);
-  back(stream, signal, v, count, 0, across);
-  if (change) {
-    ahead(stream, change, theta, count, 1, along);
-    back(stream, change, theta, count, 1, across);
+  SlopeTurns turns = slope_turns(room, theta, v, count, signal, change);
+  turns.sign = sign;
+  turns.out = out;
+  if (!few(count)) {
+    turns.made = true;
+    ahead(stream, signal, v, count, 0, turns.ahead_change);
+    back(stream, signal, v, count, 0, turns.back_change);
+    if (change) {
+      ahead(stream, change, theta, count, 1, turns.ahead_change);
+      back(stream, change, theta, count, 1, turns.back_change);
+    }
+    if (product_.gained) {
+      ahead(stream, signal, theta, count, 0, turns.ahead);
+      back(stream, signal, theta, count, 0, turns.back);
+      row_sums(
+          stream, count, product_.rows, AGF_LAMBDA(std::size_t i, std::size_t a) { return turns.form_term(i, a); },
+          turns.form);
+    }
   }
-  double* const forwards = at.gained ? room.take<double>(count * at.rows) : nullptr;
-  double* const backwards = at.gained ? room.take<double>(count * at.columns) : nullptr;
-  double* const form = at.gained ? room.take<double>(count) : nullptr;
-  if (at.gained) {
-    ahead(stream, signal, theta, count, 0, forwards);
-    back(stream, signal, theta, count, 0, backwards);
-    row_sums(
-        stream, count, at.rows,
-        AGF_LAMBDA(std::size_t i, std::size_t a) {
-          const std::size_t in = i * at.params + at.left + a;
-          return v[in] * forwards[i * at.rows + a] + theta[in] * along[i * at.rows + a];
-        },
-        form);
-  }
-  each(
-      stream, count * at.params, AGF_LAMBDA(std::size_t e) {
-        const std::size_t i = e / at.params, u = e % at.params;
-        const double g = at.gain_of(theta + i * at.params), dg = at.gained ? v[i * at.params + at.gain] : 0.0;
-        double value = 0;
-        if (at.of_left(u)) {
-          const std::size_t a = i * at.rows + u - at.left;
-          value = g * along[a];
-          if (at.gained) value += dg * forwards[a];
-        } else if (at.of_right(u)) {
-          const std::size_t b = i * at.columns + u - at.right;
-          value = g * across[b];
-          if (at.gained) value += dg * backwards[b];
-        } else {
-          value = form[i];
-        }
-        out[e] = sign * value;
-      });
+  in_turn(stream, turns);
 }
 
-MomentsCuda::Bend MomentsCuda::bend(Room& room, const double* theta, std::size_t count, const double* signal) const {
+AGF_CORE MomentsCuda::Bend MomentsCuda::bend(Room& room, const double* theta, std::size_t count,
+                                             const double* signal) const {
   Bend out{product_, theta, signal, nullptr, nullptr};
   if (!product_.gained) return out;
   double* const forwards = room.take<double>(count * product_.rows);
@@ -347,21 +518,26 @@ MomentsCuda::Bend MomentsCuda::bend(Room& room, const double* theta, std::size_t
   return out;
 }
 
-void MomentsCuda::own_hessians(Stream stream, const double* theta, std::size_t count, const double* signal,
-                               double* out) const {
+AGF_CORE void MomentsCuda::own_hessians(Stream stream, const double* theta, std::size_t count, const double* signal,
+                                        double* out) const {
   const std::size_t m = product_.params;
   Room room(stream);
   const Bend bent = bend(room, theta, count, signal);
-  each(stream, count * m * m, AGF_LAMBDA(std::size_t e) { out[e] = bent(e / (m * m), e / m % m, e % m); });
+  const auto size = static_cast<Index>(m);
+  each(
+      stream, count * m * m, AGF_LAMBDA(std::size_t element) {
+        const auto e = static_cast<Index>(element);
+        out[e] = bent(e / (size * size), e / size % size, e % size);
+      });
 }
 
-MomentsCuda::Images MomentsCuda::images(Room& room, Pairs pairs, std::size_t n) const {
+AGF_CORE MomentsCuda::Images MomentsCuda::images(Room& room, Pairs pairs, std::size_t n) const {
   const Stream stream = room.stream();
   const std::size_t rows = sizes_.rows, columns = sizes_.columns, outer = sizes_.outer, inner = sizes_.inner;
   double* const near = room.take<double>(n * inner);
   if (sizes_.listed) {
     const std::size_t size = rows * columns,
-                      most = std::min(n, std::max<std::size_t>(1, chunk_bytes / (size * sizeof(double))));
+                      most = std::min(n, std::max<std::size_t>(1, image_bytes / (size * sizeof(double))));
     Room chunk(stream);
     double* const flat = chunk.take<double>(most * size);
     for (std::size_t first = 0; first < n; first += most) {
@@ -371,23 +547,23 @@ MomentsCuda::Images MomentsCuda::images(Room& room, Pairs pairs, std::size_t n) 
             const std::size_t e = first + i / size, at = i % size;
             flat[i] = pairs.x[e * pairs.x_stride + at / columns] * pairs.y[e * pairs.y_stride + at % columns];
           });
-      product<double>(stream, Op::none, Op::transpose, h, inner, size, 1, {flat, size}, {right_.data(), size}, 0,
+      product<double>(stream, Op::none, Op::transpose, h, inner, size, 1, {flat, size}, {view_.right, size}, 0,
                       {near + first * inner, inner});
     }
     return {{nullptr, 0}, {near, inner}};
   }
   product<double>(stream, Op::none, Op::transpose, n, inner, columns, 1, {pairs.y, pairs.y_stride},
-                  {right_.data(), columns}, 0, {near, inner});
+                  {view_.right, columns}, 0, {near, inner});
   if (sizes_.whole) return {{pairs.x, pairs.x_stride}, {near, inner}};
   double* const far = room.take<double>(n * outer);
-  product<double>(stream, Op::none, Op::transpose, n, outer, rows, 1, {pairs.x, pairs.x_stride}, {left_.data(), rows},
-                  0, {far, outer});
+  product<double>(stream, Op::none, Op::transpose, n, outer, rows, 1, {pairs.x, pairs.x_stride}, {view_.left, rows}, 0,
+                  {far, outer});
   return {{far, outer}, {near, inner}};
 }
 
 // <G[dp/dtheta_e], G[dp/dtheta_f]>, where every dp/dtheta_e = x_e y_e^T, less the curvature of each neuron's utility.
-void MomentsCuda::whole_hessian(Stream stream, const double* theta, std::size_t count, const double* signal,
-                                double* out) const {
+AGF_CORE void MomentsCuda::whole_hessian(Stream stream, const double* theta, std::size_t count, const double* signal,
+                                         double* out) const {
   if (count == 0) return;
   const ProductLayout at = product_;
   const std::size_t rows = at.rows, columns = at.columns, m = at.params, n = count * m;
@@ -421,19 +597,20 @@ void MomentsCuda::whole_hessian(Stream stream, const double* theta, std::size_t 
   if (factor) product<double>(stream, Op::none, Op::transpose, n, n, sizes_.outer, 1, of.far, of.far, 0, {factor, n});
   // The lower triangle, mirrored: symmetric to the last bit.
   each(
-      stream, n * n, AGF_LAMBDA(std::size_t i) {
-        const std::size_t row = i / n, column = i % n;
+      stream, n * n, AGF_LAMBDA(std::size_t element) {
+        const auto i = static_cast<Index>(element), size = static_cast<Index>(n), wide = static_cast<Index>(m);
+        const Index row = i / size, column = i % size;
         if (column > row) return;
         double value = out[i];
         if (factor) value *= factor[i];
-        if (row / m == column / m) value -= bent(row / m, row % m, column % m);
+        if (row / wide == column / wide) value -= bent(row / wide, row % wide, column % wide);
         out[i] = value;
-        out[column * n + row] = value;
+        out[column * size + row] = value;
       });
 }
 
 // |G[p_i]|
-void MomentsCuda::contributions(Stream stream, const double* theta, std::size_t count, double* out) const {
+AGF_CORE void MomentsCuda::contributions(Stream stream, const double* theta, std::size_t count, double* out) const {
   const ProductLayout at = product_;
   Room room(stream);
   const Images of = images(room, {theta + at.left, at.params, theta + at.right, at.params}, count);
@@ -450,76 +627,81 @@ void MomentsCuda::contributions(Stream stream, const double* theta, std::size_t 
 
 // -------------------------------------------------------------------------------------------------------- Problem
 
-std::unique_ptr<Signal> MomentsCuda::make_signal() const {
+AGF_CORE Owned<Signal> MomentsCuda::make_signal() const {
   const OnDevice on(device_);
-  return std::make_unique<MomentSignal>(product_.size(), Stream{});
+  return make_owned<MomentSignal>(product_.size(), Stream{});
 }
 
-double MomentsCuda::residual(const double* theta, std::size_t count, Signal& r, Shape) const {
-  Call call(*this);
+AGF_CORE double MomentsCuda::residual(const double* theta, std::size_t count, Signal& r, Shape) const {
+  Call<double> call(device_);
   double loss = 0;
-  signal_of(call.stream(), count ? call.bring(theta, count * product_.params) : nullptr, count, values(r), &loss);
+  signal_of(call.stream(), count ? call.bring(theta, count * product_.params) : nullptr, count, matrix_of(r), &loss);
   return loss;
 }
 
-void MomentsCuda::residual_derivative(const double* theta, const double* v, std::size_t count, Signal& dr,
-                                      Shape) const {
-  Call call(*this);
+AGF_CORE void MomentsCuda::residual_derivative(const double* theta, const double* v, std::size_t count, Signal& dr,
+                                               Shape) const {
+  Call<double> call(device_);
   const std::size_t size = count * product_.params;
-  derivative(call.stream(), call.bring(theta, size), call.bring(v, size), count, values(dr));
-  wait(call.stream());
+  const double* const at = call.bring(theta, size);
+  derivative(call.stream(), at, call.bring(v, size), count, matrix_of(dr));
+  call.give();
 }
 
-void MomentsCuda::utility(const double* theta, std::size_t count, const Signal& r, double* value, double* gradient,
-                          Shape) const {
+AGF_CORE void MomentsCuda::utility(const double* theta, std::size_t count, const Signal& r, double* value,
+                                   double* gradient, Shape) const {
   if (count == 0) return;
-  Call call(*this);
+  Call<double> call(device_);
   const std::size_t size = count * product_.params;
-  double* const value_out = value ? call.take(count) : nullptr;
-  double* const gradient_out = gradient ? call.take(size) : nullptr;
-  slopes(call.stream(), call.bring(theta, size), count, values(r), value_out, gradient_out);
-  if (value) call.give(value_out, count, value);
-  if (gradient) call.give(gradient_out, size, gradient);
+  double* const value_out = call.place(value, count);
+  double* const gradient_out = call.place(gradient, size);
+  slopes(call.stream(), call.bring(theta, size), count, matrix_of(r), value_out, gradient_out);
+  call.give();
 }
 
-void MomentsCuda::curvature_vector(const double* theta, const double* v, std::size_t count, const Signal& r,
-                                   const Signal* dr, double* out, Shape) const {
+AGF_CORE void MomentsCuda::curvature_vector(const double* theta, const double* v, std::size_t count, const Signal& r,
+                                            const Signal* dr, double* out, Shape) const {
   if (count == 0) return;
-  Call call(*this);
+  Call<double> call(device_);
   const std::size_t size = count * product_.params;
-  double* const to = call.take(size);
-  curvature(call.stream(), call.bring(theta, size), call.bring(v, size), count, values(r), dr ? values(*dr) : nullptr,
-            1, to);
-  call.give(to, size, out);
+  const double* const at = call.bring(theta, size);
+  const double* const along = call.bring(v, size);
+  double* const to = call.place(out, size);
+  curvature(call.stream(), at, along, count, matrix_of(r), dr ? matrix_of(*dr) : nullptr, 1, to);
+  call.give();
 }
 
-void MomentsCuda::utility_hessian(const double* theta, std::size_t count, const Signal& r, double* out, Shape) const {
+AGF_CORE void MomentsCuda::utility_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
+                                           Shape) const {
   if (count == 0) return;
-  Call call(*this);
+  Call<double> call(device_);
   const std::size_t size = count * product_.params;
-  double* const to = call.take(size * product_.params);
-  own_hessians(call.stream(), call.bring(theta, size), count, values(r), to);
-  call.give(to, size * product_.params, out);
+  double* const to = call.place(out, size * product_.params);
+  own_hessians(call.stream(), call.bring(theta, size), count, matrix_of(r), to);
+  call.give();
 }
 
-void MomentsCuda::loss_hessian(const double* theta, std::size_t count, const Signal& r, double* out, Shape) const {
+AGF_CORE void MomentsCuda::loss_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
+                                        Shape) const {
   if (count == 0) return;
-  Call call(*this);
+  Call<double> call(device_);
   const std::size_t size = count * product_.params;
-  double* const to = call.take(size * size);
-  whole_hessian(call.stream(), call.bring(theta, size), count, values(r), to);
-  call.give(to, size * size, out);
+  double* const to = call.place(out, size * size);
+  whole_hessian(call.stream(), call.bring(theta, size), count, matrix_of(r), to);
+  call.give();
 }
 
-void MomentsCuda::contribution(const double* theta, std::size_t count, double* out) const {
+AGF_CORE void MomentsCuda::contribution(const double* theta, std::size_t count, double* out) const {
   if (count == 0) return;
-  Call call(*this);
-  double* const to = call.take(count);
+  Call<double> call(device_);
+  double* const to = call.place(out, count);
   contributions(call.stream(), call.bring(theta, count * product_.params), count, to);
-  call.give(to, count, out);
+  call.give();
 }
 
 // ----------------------------------------------------------------------------------------- arrays of the device
+
+#if !defined(AGF_BLOCK)
 
 template <typename T>
 double MomentsCuda::residual(Stream stream, const T* theta, std::size_t count, T* r) const {
@@ -601,4 +783,6 @@ AGF_LEAVES(float)
 AGF_LEAVES(double)
 #undef AGF_LEAVES
 
-}  // namespace agf::cuda
+#endif
+
+}  // namespace AGF_SPACE::cuda

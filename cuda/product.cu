@@ -5,10 +5,16 @@
 #include "each.cuh"
 #include "product.cuh"
 
-namespace agf::cuda {
+namespace AGF_SPACE::cuda {
 namespace {
 
-#if defined(AGF_NARROW)
+#if defined(AGF_BLOCK) && !defined(AGF_NARROW)
+template <typename T>
+struct Tiles {
+  using Large = TileOf<32, 32, 16, 4, 4>;
+  using Small = Large;
+};
+#elif defined(AGF_NARROW)
 // Four threads in place of 64 and 256, for the shim.
 template <typename T>
 struct Tiles {
@@ -36,10 +42,17 @@ constexpr std::size_t enough_blocks = 264;
 constexpr std::size_t least_part = 256;
 
 template <typename T, typename Tile>
-void run(Stream stream, Product<T, Tile> kernel, std::size_t batch) {
+AGF_CORE void run([[maybe_unused]] Stream stream, Product<T, Tile> kernel, std::size_t batch) {
   kernel.tiles_high = (kernel.m + Tile::high - 1) / Tile::high;
   kernel.tiles_wide = (kernel.n + Tile::wide - 1) / Tile::wide;
   const std::size_t tiles = kernel.tiles_high * kernel.tiles_wide * batch;
+#if defined(AGF_BLOCK)
+  static_assert(Tile::threads == crew_width && Product<T, Tile>::shared_bytes <= most_shared);
+  kernel.part = kernel.k;
+  kernel.parts = 1;
+  kernel.partial = nullptr;
+  share(tiles, kernel);
+#else
   const std::size_t wanted = std::min((enough_blocks + tiles - 1) / tiles, kernel.k / least_part);
   kernel.part = kernel.k;
   kernel.parts = 1;
@@ -63,13 +76,15 @@ void run(Stream stream, Product<T, Tile> kernel, std::size_t batch) {
         const T value = kernel.alpha * static_cast<T>(sum);
         *to = kernel.beta == T(0) ? value : value + kernel.beta * *to;
       });
+#endif
 }
 
 }  // namespace
 
 template <typename T>
-void product(Stream stream, Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k, double alpha,
-             Matrix<const T> a, Matrix<const T> b, double beta, Matrix<T> c, std::size_t batch) {
+AGF_CORE AGF_APART void product(Stream stream, Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k,
+                                double alpha, Matrix<const T> a, Matrix<const T> b, double beta, Matrix<T> c,
+                                std::size_t batch) {
   if (m == 0 || n == 0 || batch == 0) return;
   const Operand<T> left{a.at, a.stride, a.step, a_op == Op::transpose};
   const Operand<T> right{b.at, b.stride, b.step, b_op == Op::none};
@@ -87,9 +102,11 @@ void product(Stream stream, Op a_op, Op b_op, std::size_t m, std::size_t n, std:
   }
 }
 
+#if !defined(AGF_BLOCK)
 template void product<float>(Stream, Op, Op, std::size_t, std::size_t, std::size_t, double, Matrix<const float>,
                              Matrix<const float>, double, Matrix<float>, std::size_t);
 template void product<double>(Stream, Op, Op, std::size_t, std::size_t, std::size_t, double, Matrix<const double>,
                               Matrix<const double>, double, Matrix<double>, std::size_t);
+#endif
 
-}  // namespace agf::cuda
+}  // namespace AGF_SPACE::cuda

@@ -6,7 +6,7 @@
 
 #include "team.cuh"
 
-namespace agf::cuda {
+namespace AGF_SPACE::cuda {
 
 // Sizes of a tile: `high` by `wide` of C, `deep` along the inner index, `rows` by `columns` a thread.
 template <int high_, int wide_, int deep_, int rows_, int columns_>
@@ -152,4 +152,4 @@ struct Product {
   }
 };
 
-}  // namespace agf::cuda
+}  // namespace AGF_SPACE::cuda

@@ -3,9 +3,10 @@
 
 #include <cstddef>
 
+#include "agf/config.hpp"
 #include "device.hpp"
 
-namespace agf::cuda {
+namespace AGF_SPACE::cuda {
 
 enum class Op { none, transpose };
 
@@ -20,7 +21,8 @@ struct Matrix {
 // C (m, n) = alpha op(A) op(B) + beta C of every matrix of a batch, inner length k. Sums are in T; their order depends
 // on m, n, k and `batch` alone.
 template <typename T>
-void product(Stream stream, Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k, double alpha,
-             Matrix<const T> a, Matrix<const T> b, double beta, Matrix<T> c, std::size_t batch = 1);
+AGF_CORE AGF_APART void product(Stream stream, Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k,
+                                double alpha, Matrix<const T> a, Matrix<const T> b, double beta, Matrix<T> c,
+                                std::size_t batch = 1);
 
-}  // namespace agf::cuda
+}  // namespace AGF_SPACE::cuda

@@ -1,6 +1,8 @@
 #include "shim.hpp"
 
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -17,7 +19,7 @@
 #include <cstdint>
 #endif
 
-namespace agf::cuda::shim {
+namespace agf::shim {
 namespace {
 
 // What a block shares, aligned as on a device. All bits set is a NaN of either precision.
@@ -43,7 +45,7 @@ class Shared {
 
 void Block::barrier(unsigned) { static_cast<std::barrier<>*>(turns)->arrive_and_wait(); }
 
-void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body) {
+void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body, std::size_t) {
   Shared shared(shared_bytes);
   std::barrier<> barrier(static_cast<std::ptrdiff_t>(threads));
   Block block{0, blocks, threads, shared.fresh(), &barrier};
@@ -66,11 +68,11 @@ void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body
   for (std::thread& member : team) member.join();
 }
 
+void check_shared(const void*, std::size_t) {}
+
 #else
 
 namespace {
-
-constexpr std::size_t stack_bytes = std::size_t{1} << 16;
 
 // Fibers, from block to block. The first visit to each goes by its context; later ones jump, which asks the system for
 // nothing.
@@ -83,6 +85,7 @@ struct Fibers {
 
   std::vector<Fiber> fibers;
   std::unique_ptr<unsigned char[]> stacks;
+  std::size_t stack_bytes = 0;
   jmp_buf home;
   const Body* body = nullptr;
   Block* block = nullptr;
@@ -105,6 +108,9 @@ struct Fibers {
     }
   }
 };
+
+// Those that the calling thread runs.
+thread_local Fibers* running = nullptr;
 
 // makecontext passes ints: a pointer goes in two.
 void enter(unsigned high, unsigned low) {
@@ -132,13 +138,15 @@ void Fibers::visit(unsigned thread) {
 
 void Block::barrier(unsigned) { static_cast<Fibers*>(turns)->leave(); }
 
-void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body) {
+void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body, std::size_t stack_bytes) {
   // Kept: stacks are large beside the work of most blocks.
   thread_local Fibers team;
-  if (team.fibers.size() < threads) {
+  if (team.fibers.size() < threads || team.stack_bytes < stack_bytes) {
     team.fibers.assign(threads, {});
     team.stacks = std::make_unique_for_overwrite<unsigned char[]>(threads * stack_bytes);
+    team.stack_bytes = stack_bytes;
   }
+  running = &team;
   Shared shared(shared_bytes);
   for (unsigned b = 0; b < blocks; ++b) {
     Block block{b, blocks, threads, shared.fresh(), &team};
@@ -163,6 +171,19 @@ void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body
   }
 }
 
+void check_shared(const void* load, std::size_t bytes) {
+  if (!running) return;
+  const unsigned char* const low = running->stacks.get() + running->now * running->stack_bytes;
+  const unsigned char* const high = low + running->stack_bytes;
+  for (std::size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
+    const unsigned char* word = nullptr;
+    std::memcpy(&word, static_cast<const unsigned char*>(load) + at, sizeof(word));
+    if (word < low || word >= high) continue;
+    std::fprintf(stderr, "shim: work for all threads holds an address on the stack of the one that hands it over\n");
+    std::abort();
+  }
+}
+
 #endif
 
-}  // namespace agf::cuda::shim
+}  // namespace agf::shim

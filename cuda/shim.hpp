@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <functional>
 
-namespace agf::cuda::shim {
+namespace agf::shim {
 
 struct Block {
   unsigned index, count, threads;
@@ -16,8 +16,15 @@ struct Block {
 
 using Body = std::function<void(Block&, unsigned thread)>;
 
-// Every thread of every block runs `body`. What a block shares is filled with NaNs first: a GPU clears nothing.
-void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body);
+// Every thread of every block runs `body` on a stack of so many bytes. What a block shares is filled with NaNs first: a
+// GPU clears nothing.
+inline constexpr std::size_t usual_stack = std::size_t{1} << 16;
+void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const Body& body,
+         std::size_t stack_bytes = usual_stack);
+
+// Ends the program if what a thread hands to others holds an address on its own stack: on a device that means nothing
+// to them. Looks at every word as if it were one.
+void check_shared(const void* load, std::size_t bytes);
 
 // The same for bodies that neither share nor wait.
 template <typename F>
@@ -27,4 +34,4 @@ void run_apart(unsigned blocks, unsigned threads, const F& body) {
     for (unsigned thread = 0; thread < threads; ++thread) body(block, thread);
 }
 
-}  // namespace agf::cuda::shim
+}  // namespace agf::shim

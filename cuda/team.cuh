@@ -6,6 +6,10 @@
 // makes blocks of a few threads, for whole runs on the host.
 #pragma once
 
+#if defined(AGF_BLOCK)
+#include "block/crew.cuh"
+#else
+
 #include <stddef.h>
 
 #include <type_traits>
@@ -104,3 +108,5 @@ void launch(Stream, size_t blocks, unsigned threads, size_t shared_bytes, const 
 #endif
 
 }  // namespace agf::cuda
+
+#endif

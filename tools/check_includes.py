@@ -3,8 +3,8 @@
     python -> bind -> cpp/agf <- {cpp/cpu, cuda}
 
 cpp/agf knows no device and no Python; cpp/cpu and cuda never meet, and Python is known to cpp/bind and cuda/bind alone;
-the leaves know only each other; in Python, only _backend and _dense choose an engine, and nothing imports SciPy outside
-the reference.
+the leaves know only each other; in Python, only _backend chooses an engine, and nothing imports SciPy outside the
+reference.
 """
 
 from __future__ import annotations

@@ -3,52 +3,51 @@
 #include <algorithm>
 #include <cmath>
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
 // The phase is over when |grad L|^2 t, a bound on what is left to gain on a power-law approach, is below this part of
 // the loss. A gain of e L is a change of the residual by sqrt(e): 1e-8 would leave the utilities of the next race, and
 // so its times, wrong by 1e-4.
-constexpr double equilibrium = 1e-16;
+AGF_TABLE double equilibrium = 1e-16;
 // Some limits lie at infinity (a valley along which neurons drift for ever, the loss falling like ln t): the phase is
 // given up after this many steps that each found the bound below `late` of the loss.
-constexpr double late = 1e-5;
+AGF_TABLE double late = 1e-5;
 // At tight tolerances the implicit method follows a curved valley in steps of sqrt(rtol) of its length, so a phase
 // without end must have one: measured, phases that reach equilibrium take up to about 2,000 implicit steps at rtol
 // 1e-9.
-constexpr long most_late_steps = 300, most_implicit_steps = 5000, most_explicit_steps = 200000;
+AGF_TABLE long most_late_steps = 300, most_implicit_steps = 5000, most_explicit_steps = 200000;
 // A kinked sigma is followed in far shorter steps, each across or along a kink.
-constexpr long most_kinked_steps = 200000;
+AGF_TABLE long most_kinked_steps = 200000;
 // So many steps on end that each took less than rounding off the loss: nothing is left that can be seen.
-constexpr long most_idle_steps = 30;
+AGF_TABLE long most_idle_steps = 30;
 // The bound below which a phase may call itself converged, however it ended.
-constexpr double converged = 1e-8;
+AGF_TABLE double converged = 1e-8;
 
-std::vector<double> gather(const State& state, const std::vector<int>& members) {
-  std::vector<double> theta;
-  theta.reserve(members.size() * state.params);
-  for (int i : members) {
-    const auto at = static_cast<std::size_t>(i);
-    const double scale = std::exp(state.log_norm[at]);
-    for (std::size_t e = 0; e < state.params; ++e) theta.push_back(scale * state.direction[at * state.params + e]);
-  }
-  return theta;
-}
+// What of the neurons says how far a phase is.
+struct Look {
+  double growth = 0;   // the fastest relative growth of a norm
+  double square = 0;   // |grad L|^2
+  bool falls = false;  // a neuron below norm 1 shrinks
+};
 
-void scatter(State& state, const std::vector<int>& members, const std::vector<double>& theta) {
-  const std::size_t m = state.params;
-  for (std::size_t k = 0; k < members.size(); ++k) {
-    const auto at = static_cast<std::size_t>(members[k]);
-    const double length = norm(m, &theta[k * m]);
-    for (std::size_t e = 0; e < m; ++e) state.direction[at * m + e] = theta[k * m + e] / length;
-    state.log_norm[at] = std::log(length);
-  }
+AGF_CORE Look look_at(std::size_t m, const Array<double>& theta, const Array<double>& gradient) {
+  const double *const x = theta.data(), *const g = gradient.data();
+  const std::size_t count = theta.size() / m;
+  Look look;
+  look.growth = largest(count, 2 * m, [=](std::size_t k) {
+    return positive(dot(m, x + k * m, g + k * m) / dot(m, x + k * m, x + k * m));
+  });
+  look.square = long_dot(gradient.size(), g, g);
+  look.falls =
+      !every(count, 2 * m, [=](std::size_t k) { return norm(m, x + k * m) >= 1 || dot(m, x + k * m, g + k * m) >= 0; });
+  return look;
 }
 
 // Zero in (0, 1] of a function positive at 0 and negative at 1, by the Illinois method.
 template <typename Function>
-double root(double at_low, double at_high, Function&& function) {
+AGF_CORE double root(double at_low, double at_high, Function&& function) {
   double low = 0, high = 1;
   if (!std::isfinite(at_low) || !std::isfinite(at_high)) return 1;
   int side = 0;
@@ -73,12 +72,12 @@ double root(double at_low, double at_high, Function&& function) {
 
 }  // namespace
 
-double residual_error(const Problem& problem) { return std::sqrt(std::max(equilibrium, problem.epsilon())); }
+AGF_CORE double residual_error(const Problem& problem) { return std::sqrt(std::max(equilibrium, problem.epsilon())); }
 
-ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats, Drift& drift,
-                       const ActiveOptions& options, State& state) {
+AGF_CORE AGF_APART ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats,
+                                          Drift& drift, const ActiveOptions& options, State& state) {
   const std::size_t m = state.params;
-  std::vector<int> members;
+  Array<int> members;
   for (std::size_t i = 0; i < state.count; ++i)
     if (state.active[i]) members.push_back(static_cast<int>(i));
 
@@ -88,9 +87,9 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   drift.begin(flow.theta());
   double onset = options.onset;
   if (onset <= 0) {
-    double rate = 0;
-    for (std::size_t k = 0; k < members.size(); ++k)
-      rate = std::max(rate, norm(m, &flow.gradient()[k * m]) / norm(m, &flow.theta()[k * m]));
+    const double *const x = flow.theta().data(), *const g = flow.gradient().data();
+    const double rate = largest(members.size(), 2 * m,
+                                [=](std::size_t k) { return positive(norm(m, g + k * m) / norm(m, x + k * m)); });
     onset = rate > 0 ? 1 / rate : 0;
   }
 
@@ -102,27 +101,21 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   // ln of how far the fastest growth of a norm, kept up for as long as the phase has lasted, would take it, against a
   // half: above 0 a neuron is still coming up, however little of the loss that is yet (it may be small beside L for
   // ever where |y| and |x| are of very different size).
-  auto growing = [&](const std::vector<double>& theta, const std::vector<double>& gradient, double elapsed) {
-    double rate = 0;
-    for (std::size_t e = 0; e < theta.size(); e += m)
-      rate = std::max(rate, dot(m, &theta[e], &gradient[e]) / dot(m, &theta[e], &theta[e]));
-    return std::log(2 * rate * (elapsed + onset));
-  };
+  auto growing = [&](const Look& seen, double elapsed) { return std::log(2 * seen.growth * (elapsed + onset)); };
 
   // What ends the phase or changes its members, as ln(quantity / threshold): below 0, it has happened.
-  auto events = [&](const std::vector<double>& theta, const std::vector<double>& gradient, double loss, double elapsed,
-                    std::vector<char>* leaving) {
+  Array<double> output(1);
+  auto events = [&](const Array<double>& theta, const Array<double>& gradient, const Look& seen, double loss,
+                    double elapsed, Array<char>* leaving) {
     // A thousandth below, so that the tolerance is met whatever the error of the landing.
     double first = std::log(loss / (0.999 * options.loss_tol));
-    const double left = dot(theta.size(), gradient.data(), gradient.data()) * (elapsed + onset);
-    first = std::min(first, std::max(std::log(left / (rest * loss)), growing(theta, gradient, elapsed)));
-    for (std::size_t k = 0; k < members.size(); ++k) {
+    const double left = seen.square * (elapsed + onset);
+    first = std::min(first, std::max(std::log(left / (rest * loss)), growing(seen, elapsed)));
+    for (std::size_t k = 0; k < members.size() && seen.falls; ++k) {
       const double* x = &theta[k * m];
-      if (leaving) (*leaving)[k] = 0;
       if (norm(m, x) >= 1 || dot(m, x, &gradient[k * m]) >= 0) continue;
-      double part = 0;
-      problem.contribution(x, 1, &part);
-      const double margin = std::log(part / (options.rtol * std::sqrt(2 * loss)));
+      problem.contribution(x, 1, output.data());
+      const double margin = std::log(output[0] / (options.rtol * std::sqrt(2 * loss)));
       first = std::min(first, margin);
       if (leaving) (*leaving)[k] = margin <= 1e-6;
     }
@@ -132,10 +125,11 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   struct Passed {
     double time, loss;
   };
-  std::vector<Passed> course{{0, flow.loss()}};
+  Array<Passed> course{{0, flow.loss()}};
   long late_steps = 0, idle_steps = 0;
   double idle_square = 0;
   bool implicit = flow.implicit();
+  Look here = look_at(m, flow.theta(), flow.gradient());
   for (long steps = 0;; ++steps) {
     // Each method has its own limit; between kinks they take turns and have one.
     if (flow.implicit() != implicit && !problem.kinked()) {
@@ -146,17 +140,17 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
       outcome.converged = true;
       break;
     }
-    std::vector<char> leaving(members.size());
-    double before = events(flow.theta(), flow.gradient(), flow.loss(), outcome.elapsed, &leaving);
+    Array<char> leaving(members.size());
+    const double before = events(flow.theta(), flow.gradient(), here, flow.loss(), outcome.elapsed, &leaving);
     if (before <= 1e-6) {
-      std::vector<int> stay;
+      Array<int> stay;
       for (std::size_t k = 0; k < members.size(); ++k)
         if (!leaving[k]) stay.push_back(members[k]);
       if (stay.size() == members.size()) {
         outcome.converged = true;
         break;
       }
-      scatter(state, members, flow.theta());
+      scatter(flow.theta(), members, state);
       for (std::size_t k = 0; k < members.size(); ++k)
         if (leaving[k]) {
           // Its fall below norm 1 belongs to the clock that follows.
@@ -170,13 +164,13 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
       flow.reset(gather(state, members), {});
       flow.set_step_hint(hint);
       drift.begin(flow.theta());
+      here = look_at(m, flow.theta(), flow.gradient());
       continue;
     }
     const double left = options.time - outcome.elapsed;
     if (!(left > 0)) break;
-    const bool grown = growing(flow.theta(), flow.gradient(), outcome.elapsed) <= 0;
-    if (grown && flow.implicit() && flow.gradient_square() * (outcome.elapsed + onset) < late * flow.loss())
-      ++late_steps;
+    const bool grown = growing(here, outcome.elapsed) <= 0;
+    if (grown && flow.implicit() && here.square * (outcome.elapsed + onset) < late * flow.loss()) ++late_steps;
     if (grown && idle_steps > most_idle_steps) break;
     const long most_steps = !flow.implicit()   ? most_explicit_steps
                             : problem.kinked() ? most_kinked_steps
@@ -189,17 +183,20 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     const double loss_before = flow.loss();
     auto step = flow.advance(left, left, moved);
     if (step == Coupled::Step::accepted) {
-      const double after = events(flow.theta(), flow.gradient(), flow.loss(), outcome.elapsed + moved, nullptr);
+      here = look_at(m, flow.theta(), flow.gradient());
+      const double after = events(flow.theta(), flow.gradient(), here, flow.loss(), outcome.elapsed + moved, nullptr);
       if (after < 0) {
         // The moment itself, not the end of the step that it fell in: what follows must not depend on the step sizes.
+        Array<double> theta, gradient;
         const double s = root(before, after, [&](double at) {
-          std::vector<double> theta, gradient;
-          std::vector<Dormant> none;
-          flow.between(at, theta, none);
+          flow.between(at, theta);
           const double loss = flow.look(theta, gradient);
-          return events(theta, gradient, loss, outcome.elapsed + at * moved, nullptr);
+          return events(theta, gradient, look_at(m, theta, gradient), loss, outcome.elapsed + at * moved, nullptr);
         });
-        if (s < 1) step = flow.shorten(s, moved);
+        if (s < 1) {
+          step = flow.shorten(s, moved);
+          here = look_at(m, flow.theta(), flow.gradient());
+        }
       }
     }
     if (step == Coupled::Step::stopped) break;
@@ -211,18 +208,18 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
     outcome.elapsed = moved == left ? options.time : outcome.elapsed + moved;
     idle_steps = flow.loss() < loss_before * (1 - 2 * problem.epsilon()) ? 0 : idle_steps + 1;
     // The gradient still tells what the loss no longer does.
-    if (idle_steps <= 1 || flow.gradient_square() < 0.5 * idle_square) {
+    if (idle_steps <= 1 || here.square < 0.5 * idle_square) {
       idle_steps = std::min(idle_steps, 1L);
-      idle_square = flow.gradient_square();
+      idle_square = here.square;
     }
     drift.look(flow.theta());
     course.push_back({outcome.elapsed, flow.loss()});
   }
-  if (flow.gradient_square() * (outcome.elapsed + onset) <= converged * flow.loss() &&
-      growing(flow.theta(), flow.gradient(), outcome.elapsed) <= 0)
+  here = look_at(m, flow.theta(), flow.gradient());
+  if (here.square * (outcome.elapsed + onset) <= converged * flow.loss() && growing(here, outcome.elapsed) <= 0)
     outcome.converged = true;
-  scatter(state, members, flow.theta());
-  outcome.gradient_norm = std::sqrt(flow.gradient_square());
+  scatter(flow.theta(), members, state);
+  outcome.gradient_norm = std::sqrt(here.square);
   // The hand-over may raise the loss: what falls is counted from its highest.
   const auto top =
       std::max_element(course.begin(), course.end(), [](const Passed& a, const Passed& b) { return a.loss < b.loss; });
@@ -237,4 +234,4 @@ ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& contro
   return outcome;
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -1,12 +1,12 @@
 // Active phase: the active neurons minimise the loss together, along the flow, to equilibrium.
 #pragma once
 
-#include <vector>
+#include "containers.hpp"
 
 #include "coupled.hpp"
 #include "drift.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 struct ActiveOptions {
   double rtol = 1e-9;
@@ -24,14 +24,14 @@ struct ActiveOutcome {
   double gradient_norm = 0;
   bool converged = false;
   bool exhausted = false, failed = false;  // work limit reached; no acceptable step
-  std::vector<int> returned;               // neurons that fell dormant, in order
+  Array<int> returned;                     // neurons that fell dormant, in order
 };
 
 // What a converged phase leaves of the residual's error, relative to the residual.
-double residual_error(const Problem& problem);
+AGF_CORE double residual_error(const Problem& problem);
 
 // Moves the active neurons of `state` and takes those that fall dormant out of the active set.
-ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats, Drift& drift,
-                       const ActiveOptions& options, State& state);
+AGF_CORE ActiveOutcome minimize(const Problem& problem, Backend& backend, Control& control, Stats& stats, Drift& drift,
+                                const ActiveOptions& options, State& state);
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -10,64 +10,63 @@
 #include "interrupt.hpp"
 #include "linear_race.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
-// Utility of a neuron at rest, relative to the largest utility gradient at the start, below which nothing can be
-// learned.
-constexpr double inert = 1e-10;
-
-double inert_utility(const Problem& problem, const State& state, Signal& target) {
+// Utility of a neuron at rest below which nothing can be learned.
+AGF_CORE double inert_utility(const Problem& problem, const State& state, Signal& target) {
   problem.residual(nullptr, 0, target);
-  std::vector<double> gradient(state.count * state.params);
+  Array<double> gradient(state.count * state.params);
   problem.utility(state.direction.data(), state.count, target, nullptr, gradient.data(), Shape{true, nullptr});
-  double largest = 0;
-  for (std::size_t i = 0; i < state.count; ++i)
-    largest = std::max(largest, norm(state.params, &gradient[i * state.params]));
-  return std::max(inert, 100 * problem.epsilon()) * largest;
+  const std::size_t m = state.params;
+  const double* const g = gradient.data();
+  const double most = largest(state.count, m, [=](std::size_t i) { return positive(norm(m, g + i * m)); });
+  return std::max(inert_part, 100 * problem.epsilon()) * most;
 }
 
-// What a race may still take for zero. Least of all so that it is not zero where nothing can be learned at all.
-constexpr double least_utility = 1e-300;
-
-std::vector<double> active_parameters(const State& state) {
-  std::vector<double> theta;
+AGF_CORE Array<double> active_parameters(const State& state) {
+  Array<int> members;
   for (std::size_t i = 0; i < state.count; ++i)
-    if (state.active[i])
-      for (std::size_t e = 0; e < state.params; ++e)
-        theta.push_back(std::exp(state.log_norm[i]) * state.direction[i * state.params + e]);
-  return theta;
+    if (state.active[i]) members.push_back(static_cast<int>(i));
+  return gather(state, members);
 }
 
 // How far the next dormant neuron was from being first: (t_2 - t_1) / t_2 with t_2 the scaled time at which it would
 // cross if its utility stayed as it is. Neurons at norm 1 or above come at once.
-double gap(const Problem& problem, Stats& stats, const Signal& residual, double degree, const State& state,
-           const std::vector<int>& members, const std::vector<int>& activated) {
-  std::vector<double> direction, distance;
-  for (int i : members) {
-    if (std::find(activated.begin(), activated.end(), i) != activated.end()) continue;
-    const auto row = static_cast<std::size_t>(i);
-    direction.insert(direction.end(), &state.direction[row * state.params], &state.direction[(row + 1) * state.params]);
-    distance.push_back(log_threshold(state.log_norm[row], degree) - state.log_eta);
-  }
-  if (distance.empty()) return 1;
-  std::vector<double> utility(distance.size());
-  problem.utility(direction.data(), distance.size(), residual, utility.data(), nullptr, Shape{true, nullptr});
+AGF_CORE double gap(const Problem& problem, Stats& stats, const Signal& residual, double degree, const State& state,
+                    const Array<int>& members, const Array<int>& activated) {
+  Array<int> others;
+  for (int i : members)
+    if (std::find(activated.begin(), activated.end(), i) == activated.end()) others.push_back(i);
+  if (others.empty()) return 1;
+  const std::size_t m = state.params;
+  Array<double> directions(others.size() * m), utilities(others.size()), times(others.size());
+  const int* const from = others.data();
+  const double *const u = state.direction.data(), *const log_norm = state.log_norm.data();
+  double *const direction = directions.data(), *const utility = utilities.data(), *const time = times.data();
+  each(others.size(), m, [=](std::size_t k) {
+    const auto at = static_cast<std::size_t>(from[k]);
+    for (std::size_t e = 0; e < m; ++e) direction[k * m + e] = u[at * m + e];
+  });
+  problem.utility(direction, others.size(), residual, utility, nullptr, Shape{true, nullptr});
   ++stats.evaluations;
+  const double kappa = problem.kappa(), log_eta = state.log_eta;
+  constexpr std::size_t functions = 32;  // their work
+  each(others.size(), functions, [=](std::size_t k) {
+    const double distance = log_threshold(log_norm[from[k]], degree) - log_eta;
+    time[k] = utility[k] > 0 ? std::exp(distance) / (kappa * utility[k]) : infinity;
+  });
   double least = infinity;
-  for (std::size_t k = 0; k < distance.size(); ++k)
-    if (utility[k] > 0) least = std::min(least, std::exp(distance[k]) / (problem.kappa() * utility[k]));
+  for (const double t : times) least = std::min(least, t);
   return std::isfinite(least) ? least / (state.scaled_time + least) : 1;
 }
 
 }  // namespace
 
-Trajectory alternate(const Problem& given, Backend& backend, Control& control, const State& start,
-                     const AlternateOptions& options) {
-  // Once only: what it takes to leave in order may call kernels again.
-  const std::function<bool()> ask = [&control]() { return !control.stopping && control.poll(); };
-  const InterruptionScope scope(ask);
+AGF_CORE AGF_APART Trajectory alternate(const Problem& given, Backend& backend, Control& control, const State& start,
+                                        const AlternateOptions& options) {
+  const Listening listening(control);
   const Frame frame(given, start);
   const Problem& problem = frame.problem();
   const double degree = options.adaptive_rate ? 2 : problem.kappa();
@@ -77,7 +76,7 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
   Components& components = state.components;
   if (!linear || !components.fits(state.count, state.params)) components.reset(state.count, state.params);
 
-  std::vector<char> contracted(state.count, 0);
+  Array<char> contracted(state.count, 0);
 
   Trajectory path;
   Stats& stats = path.stats;
@@ -92,11 +91,8 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
   auto minimized = [&](double longest, double onset) {
     ActiveOptions active{options.rtol, options.adaptive_rate, longest, options.loss_tol, onset};
     ActiveOutcome outcome;
-    try {
-      outcome = minimize(problem, backend, control, stats, drift, active, state);
-    } catch (const Interrupted&) {
-      // Nothing of the phase was kept: it begins again.
-    }
+    // Broken off, nothing of the phase is kept: it begins again.
+    uninterrupted([&]() { outcome = minimize(problem, backend, control, stats, drift, active, state); });
     stats.active_time.push_back(outcome.elapsed);
     // A phase broken off from outside is taken up where it stopped.
     state.phase_elapsed = control.stopping ? options.active_time - longest + outcome.elapsed : infinity;
@@ -106,17 +102,18 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
       if (state.active[i]) longest_norm = std::max(longest_norm, state.log_norm[i]);
     // As a utility of unit directions.
     left_over = outcome.converged ? outcome.gradient_norm * std::exp((1 - problem.kappa()) * longest_norm) : 0;
-    if (outcome.failed) path.note("step_failed");
-    if (outcome.exhausted) path.note("active_phase_work_limit");
+    if (outcome.failed) path.note(Note::step_failed);
+    if (outcome.exhausted) path.note(Note::active_phase_work_limit);
     return outcome;
   };
 
   double loss = 0;
-  try {
+  const bool begun = uninterrupted([&]() {
     loss = refresh();
     path.points.push_back({state.time, state.scaled_time, loss, state.time});
     tolerance = inert_utility(problem, state, *target);
-  } catch (const Interrupted&) {
+  });
+  if (!begun) {
     path.status = control.stop;
     path.state = start;
     if (path.points.empty()) path.points.push_back({state.time, state.scaled_time, refresh(), state.time});
@@ -146,13 +143,13 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
         path.status = Status::loss_tol;
         break;
       }
-      std::vector<int> members;
-      std::vector<Dormant> dormant;
+      Array<int> members;
+      Array<Dormant> dormant;
       for (std::size_t i = 0; i < state.count; ++i)
         if (!state.active[i]) {
           members.push_back(static_cast<int>(i));
           const double* row = &state.direction[i * state.params];
-          dormant.push_back({std::vector<double>(row, row + state.params), state.log_norm[i], 0, contracted[i] != 0});
+          dormant.push_back({Array<double>(row, row + state.params), state.log_norm[i], 0, contracted[i] != 0});
         }
       if (members.empty()) {
         path.status = Status::all_active;
@@ -176,7 +173,7 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
       const RaceOutcome won =
           linear ? linear_race(problem, backend, control, stats, *residual, race_options, members, dormant, components)
                  : race(problem, backend, control, stats, *residual, race_options, dormant);
-      if (won.unresolved) path.note("direction_unresolved");
+      if (won.unresolved) path.note(Note::direction_unresolved);
       if (won.end == RaceEnd::stopped) {
         path.status = control.stop;
         break;
@@ -186,9 +183,18 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
         break;
       }
 
+      const std::size_t m = state.params;
+      Array<const double*> arrived(members.size());
+      for (std::size_t k = 0; k < members.size(); ++k) arrived[k] = dormant[k].direction.data();
+      const double* const* const from = arrived.data();
+      const int* const place = members.data();
+      double* const direction = state.direction.data();
+      each(members.size(), m, [=](std::size_t k) {
+        double* const to = direction + static_cast<std::size_t>(place[k]) * m;
+        for (std::size_t e = 0; e < m; ++e) to[e] = from[k][e];
+      });
       for (std::size_t k = 0; k < members.size(); ++k) {
         const auto i = static_cast<std::size_t>(members[k]);
-        std::copy(dormant[k].direction.begin(), dormant[k].direction.end(), &state.direction[i * state.params]);
         state.log_norm[i] = dormant[k].log_norm;
         contracted[i] = dormant[k].contracted;
       }
@@ -246,4 +252,4 @@ Trajectory alternate(const Problem& given, Backend& backend, Control& control, c
   return path;
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

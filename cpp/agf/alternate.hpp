@@ -1,13 +1,15 @@
 // Alternating Gradient Flows (arXiv 2506.06489, Algorithm 1).
 #pragma once
 
-#include <functional>
-
 #include "backend.hpp"
 #include "problem.hpp"
 #include "trajectory.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
+
+// Utility, relative to the largest at the start, below which nothing can be learned; and the least of all, so that it
+// is not zero where nothing can be learned at all.
+AGF_TABLE double inert_part = 1e-10, least_utility = 1e-300;
 
 struct AlternateOptions {
   int max_jumps = -1;  // < 0: no limit
@@ -16,10 +18,10 @@ struct AlternateOptions {
   bool adaptive_rate = false;
   double active_time = infinity;
   double rtol = 1e-9;
-  std::function<bool(const Jump&)> observer;  // true stops
+  JumpObserver observer;  // true stops
 };
 
-Trajectory alternate(const Problem& problem, Backend& backend, Control& control, const State& start,
-                     const AlternateOptions& options);
+AGF_CORE Trajectory alternate(const Problem& problem, Backend& backend, Control& control, const State& start,
+                              const AlternateOptions& options);
 
-}  // namespace agf
+}  // namespace AGF_SPACE

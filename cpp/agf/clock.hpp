@@ -7,10 +7,10 @@
 
 #include "trajectory.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 // ln c of one neuron: c = -lambda (degree 2), (e^{(2-degree) lambda} - 1) / (degree - 2) beyond; c = 0 at norm 1.
-inline double log_threshold(double lambda, double degree) {
+AGF_CORE inline double log_threshold(double lambda, double degree) {
   if (lambda >= 0) return -infinity;
   if (degree == 2) return std::log(-lambda);
   const double a = (degree - 2) * -lambda;
@@ -18,7 +18,7 @@ inline double log_threshold(double lambda, double degree) {
 }
 
 // ln E[c_i] over the neurons below norm 1, by log-sum-exp. 0 where there is no such neuron.
-inline double log_mean_threshold(const State& state, double degree) {
+AGF_CORE inline double log_mean_threshold(const State& state, double degree) {
   double top = -infinity;
   std::size_t count = 0;
   for (std::size_t i = 0; i < state.count; ++i)
@@ -33,9 +33,9 @@ inline double log_mean_threshold(const State& state, double degree) {
   return top + std::log(sum / static_cast<double>(count));
 }
 
-inline void pass(State& state, double log_elapsed) {
+AGF_CORE inline void pass(State& state, double log_elapsed) {
   state.time += std::exp(log_elapsed);
   state.scaled_time += std::exp(log_elapsed - state.log_eta);
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -1,25 +1,61 @@
 #include "coupled.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "interrupt.hpp"
 #include "sphere.hpp"
 #include "tableau.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
-const std::vector<int> one_system{0};
-constexpr int most_rejections = 200;
+AGF_TABLE int most_rejections = 200;
 // Where slow neurons follow a valley so stiff that rounding, not the flow, moves them by more than the tolerance, the
 // tolerance is this many times what rounding does in a step, up to a bound: the larger of two, since rounding to float
 // is coarser.
-constexpr double noise_margin = 30, roughest = 1e-6, most_roundings = 1e4;
+AGF_TABLE double noise_margin = 30, roughest = 1e-6, most_roundings = 1e4;
+
+// std::swap is not for what a block holds.
+template <typename T>
+AGF_CORE void trade(T& a, T& b) {
+  T kept(std::move(a));
+  a = std::move(b);
+  b = std::move(kept);
+}
 
 }  // namespace
 
-Coupled::Coupled(const Problem& problem, Backend& backend, Control& control, Stats& stats, CoupledOptions options)
+AGF_CORE Array<double> gather(const State& state, const Array<int>& members) {
+  const std::size_t m = state.params;
+  Array<double> theta(members.size() * m);
+  const int* const from = members.data();
+  const double *const u = state.direction.data(), *const log_norm = state.log_norm.data();
+  double* const to = theta.data();
+  each(members.size(), m, [=](std::size_t k) {
+    const auto at = static_cast<std::size_t>(from[k]);
+    const double length = std::exp(log_norm[at]);
+    for (std::size_t e = 0; e < m; ++e) to[k * m + e] = length * u[at * m + e];
+  });
+  return theta;
+}
+
+AGF_CORE void scatter(const Array<double>& theta, const Array<int>& members, State& state) {
+  const std::size_t m = state.params;
+  const int* const to = members.data();
+  const double* const from = theta.data();
+  double *const u = state.direction.data(), *const log_norm = state.log_norm.data();
+  each(members.size(), 2 * m, [=](std::size_t k) {
+    const auto at = static_cast<std::size_t>(to[k]);
+    const double length = norm(m, &from[k * m]);
+    for (std::size_t e = 0; e < m; ++e) u[at * m + e] = from[k * m + e] / length;
+    log_norm[at] = std::log(length);
+  });
+}
+
+AGF_CORE Coupled::Coupled(const Problem& problem, Backend& backend, Control& control, Stats& stats,
+                          CoupledOptions options)
     : problem_(problem),
       backend_(backend),
       control_(control),
@@ -33,9 +69,9 @@ Coupled::Coupled(const Problem& problem, Backend& backend, Control& control, Sta
       linear_signal_(problem.make_signal()),
       scale_(problem.residual(nullptr, 0, *signal_)) {}
 
-Coupled::~Coupled() = default;
+AGF_CORE Coupled::~Coupled() = default;
 
-void Coupled::reset(std::vector<double> theta, std::vector<Dormant> faint) {
+AGF_CORE AGF_APART void Coupled::reset(Array<double> theta, Faint faint) {
   theta_ = std::move(theta);
   faint_ = std::move(faint);
   balance_.resize(coupled() * problem_.conserved_count());
@@ -43,7 +79,6 @@ void Coupled::reset(std::vector<double> theta, std::vector<Dormant> faint) {
   double none = 0;
   if (!problem_.conserved(theta_.data(), coupled(), coupled() > 0 ? balance_.data() : &none)) balance_.clear();
   history_.clear();
-  dense_history_.clear();
   before_history_.clear();
   stale_ = true;
   eager_ = 0;
@@ -55,151 +90,214 @@ void Coupled::reset(std::vector<double> theta, std::vector<Dormant> faint) {
   evaluate(false);
 }
 
-Shape Coupled::shape() const { return Shape{false, implicit_ && problem_.kinked() ? ramp_.data() : nullptr}; }
+AGF_CORE Shape Coupled::shape() const { return Shape{false, ramped() ? ramp_.data() : nullptr}; }
 
-Shape Coupled::faint_shape() const {
-  return Shape{true, implicit_ && problem_.kinked() ? faint_ramp_.data() : nullptr};
+AGF_CORE Shape Coupled::faint_shape() const { return Shape{true, ramped() ? faint_ramp_.data() : nullptr}; }
+
+AGF_CORE double Coupled::Neurons::rate(std::size_t k) const {
+  return power == 0 ? 1 : std::pow(norm(params, theta + k * params), power);
 }
 
-double Coupled::rate(std::size_t k) const {
-  return options_.adaptive_rate && kappa_ != 2 ? std::pow(norm(m_, &theta_[k * m_]), 2 - kappa_) : 1;
+AGF_CORE double Coupled::Neurons::relative_speed(std::size_t k) const {
+  return rate(k) * norm(params, gradient + k * params) / norm(params, theta + k * params);
 }
 
-double Coupled::fall() const {
-  double sum = 0;
-  for (std::size_t k = 0; k < coupled(); ++k) {
-    const double* gradient = &gradient_[k * m_];
-    sum += rate(k) * dot(m_, gradient, gradient);
-  }
-  return sum;
+AGF_CORE double Coupled::top_speed() const {
+  const Neurons now = neurons();
+  return largest(coupled(), 2 * m_, [=](std::size_t k) { return positive(now.relative_speed(k)); });
 }
 
-double Coupled::gradient_square() const { return dot(gradient_.size(), gradient_.data(), gradient_.data()); }
+AGF_CORE double Coupled::fall() const {
+  const Neurons now = neurons();
+  return total(coupled(), m_, [=](std::size_t k) {
+    const double* gradient = now.gradient + k * now.params;
+    return now.rate(k) * dot(now.params, gradient, gradient);
+  });
+}
 
-// d/dt = rate d/ds for a faint neuron.
-double Coupled::faint_rate(double log_norm) const {
-  return kappa_ == 2 || options_.adaptive_rate ? 1.0 : std::exp((kappa_ - 2) * log_norm);
+AGF_CORE double Coupled::gradient_square() const {
+  return long_dot(gradient_.size(), gradient_.data(), gradient_.data());
+}
+
+AGF_CORE double Coupled::rise(double log_norm, double limit) {
+  const std::size_t count = faint_.count(), m = m_;
+  rises_.resize(count);
+  const double *const f = f_.data() + theta_.size(), *const now = faint_.log_norm.data();
+  double* const rises = rises_.data();
+  each(count, [=](std::size_t j) {
+    const double growth = f[j * (m + 1) + m];
+    rises[j] = growth > 0 ? (log_norm - now[j]) / growth : limit;
+  });
+  for (const double time : rises_) limit = std::min(limit, time);
+  return limit;
+}
+
+AGF_CORE bool Coupled::settled(double lowest, double highest) const {
+  const std::size_t m = m_, seen = coupled();
+  const double *const theta = theta_.data(), *const log_norm = faint_.log_norm.data();
+  return every(seen + faint_.count(), m, [=](std::size_t k) {
+    return k < seen ? !(std::log(norm(m, theta + k * m)) < lowest) : !(log_norm[k - seen] >= highest);
+  });
 }
 
 // y = (theta of the coupled | v, lambda of each faint neuron).
-void Coupled::rhs(const std::vector<int>&, const double* y, double* f) {
+AGF_CORE void Coupled::rhs(const Array<int>&, const double* y, double* f) {
   trial_loss_ = problem_.residual(y, coupled(), *trial_signal_, shape());
   field(y, *trial_signal_, f);
 }
 
-void Coupled::field(const double* y, const Signal& residual, double* f) {
-  const std::size_t n = theta_.size();
+AGF_CORE void Coupled::field(const double* y, const Signal& residual, double* f) {
+  const std::size_t n = theta_.size(), m = m_, count = faint_.count();
+  const double kappa = kappa_;
   ++stats_.evaluations;
   if (n > 0) problem_.utility(y, coupled(), residual, nullptr, f, shape());
-  if (options_.adaptive_rate && kappa_ != 2)
-    for (std::size_t i = 0; i < n; i += m_) {
-      const double rate = std::pow(norm(m_, y + i), 2 - kappa_);
-      for (std::size_t e = 0; e < m_; ++e) f[i + e] *= rate;
-    }
-  if (faint_.empty()) return;
-  points_.resize(faint_.size() * m_);
-  slopes_.resize(faint_.size() * m_);
-  for (std::size_t j = 0; j < faint_.size(); ++j)
-    for (std::size_t e = 0; e < m_; ++e) points_[j * m_ + e] = faint_[j].direction[e] + y[n + j * (m_ + 1) + e];
-  problem_.utility(points_.data(), faint_.size(), residual, nullptr, slopes_.data(), faint_shape());
-  for (std::size_t j = 0; j < faint_.size(); ++j) {
-    const double* row = y + n + j * (m_ + 1);
-    double* out = f + n + j * (m_ + 1);
-    sphere::flow(m_, kappa_, faint_[j].direction.data(), row, &slopes_[j * m_], out);
-    const double rate = faint_rate(row[m_]);
+  if (const double power = rate_power(); power != 0)
+    each(coupled(), m, [=](std::size_t k) {
+      const double rate = std::pow(norm(m, y + k * m), power);
+      for (std::size_t e = k * m; e < (k + 1) * m; ++e) f[e] *= rate;
+    });
+  if (count == 0) return;
+  points_.resize(count * m);
+  slopes_.resize(count * m);
+  const double *const u = faint_.direction.data(), *const v = y + n;
+  double *const points = points_.data(), *const slopes = slopes_.data();
+  entries(count, m, [=](std::size_t j, std::size_t e) { points[e] = u[e] + v[e + j]; });
+  problem_.utility(points, count, residual, nullptr, slopes, faint_shape());
+  const double power = faint_power();
+  each(count, m, [=](std::size_t j) {
+    const double* row = v + j * (m + 1);
+    double* out = f + n + j * (m + 1);
+    sphere::flow(m, kappa, u + j * m, row, slopes + j * m, out);
+    const double rate = faint_rate(power, row[m]);
     if (rate != 1)
-      for (std::size_t e = 0; e <= m_; ++e) out[e] *= rate;
-  }
+      for (std::size_t e = 0; e <= m; ++e) out[e] *= rate;
+  });
 }
 
 // Everything known at the start of a step; `residual_known` when signal_ and loss_ belong to theta_ already.
-void Coupled::evaluate(bool residual_known) {
-  const std::size_t n = theta_.size();
-  ramp_.resize(coupled());
-  faint_ramp_.resize(faint_.size());
-  const double width = accuracy_.ramp * problem_.input_scale();
-  for (std::size_t i = 0; i < ramp_.size(); ++i) ramp_[i] = width * norm(m_, &theta_[i * m_]);
-  std::fill(faint_ramp_.begin(), faint_ramp_.end(), width);
-
-  y_.assign(size(), 0.0);
-  std::copy(theta_.begin(), theta_.end(), y_.begin());
-  for (std::size_t j = 0; j < faint_.size(); ++j) y_[n + j * (m_ + 1) + m_] = faint_[j].log_norm;
+AGF_CORE AGF_APART void Coupled::evaluate(bool residual_known) {
+  if (ramped()) {
+    const std::size_t m = m_;
+    const double width = accuracy_.ramp * problem_.input_scale();
+    ramp_.resize(coupled());
+    faint_ramp_.assign(faint_.count(), width);
+    double* const ramp = ramp_.data();
+    const double* const theta = theta_.data();
+    each(coupled(), m, [=](std::size_t k) { ramp[k] = width * norm(m, theta + k * m); });
+  }
+  take_start();
   f_.resize(size());
   if (!residual_known) loss_ = problem_.residual(theta_.data(), coupled(), *signal_, shape());
   field(y_.data(), *signal_, f_.data());
-  if (!faint_.empty()) faint_gradient_ = slopes_;
+  trade(faint_gradient_, slopes_);
   take_gradient();
 }
 
-// The same at the end of a step whose last evaluation was at its end: nothing is evaluated again. The symmetry
-// theta -> S theta that put neurons back on their balance leaves U alone, so grad U -> S^{-1} grad U.
-void Coupled::carry() {
-  const std::size_t n = theta_.size();
-  y_.assign(size(), 0.0);
-  std::copy(theta_.begin(), theta_.end(), y_.begin());
-  f_ = trial_.f1;
-  if (!balance_.empty())
-    for (std::size_t i = 0; i < n; i += m_) {
-      const bool rated = options_.adaptive_rate && kappa_ != 2;
-      const double rate = rated ? std::pow(norm(m_, &theta_[i]) / norm(m_, &trial_.y1[i]), 2 - kappa_) : 1;
-      for (std::size_t e = i; e < i + m_; ++e)
-        if (theta_[e] != 0) f_[e] *= rate * trial_.y1[e] / theta_[e];
-    }
-  for (std::size_t j = 0; j < faint_.size(); ++j) {
-    const std::size_t at = n + j * (m_ + 1);
-    y_[at + m_] = faint_[j].log_norm;
-    // u = (u0 + v) / r, so du = P_u dv / r; and grad U has degree kappa - 1.
-    const double r = std::sqrt(1 + dot(m_, &trial_.y1[at], &trial_.y1[at]));
-    sphere::project(m_, faint_[j].direction.data(), &f_[at]);
-    for (std::size_t e = 0; e < m_; ++e) f_[at + e] /= r;
-    const double degree = std::pow(r, 1 - kappa_);
-    for (std::size_t e = 0; e < m_; ++e) faint_gradient_[j * m_ + e] = degree * trial_slopes_[j * m_ + e];
+// y at v = 0.
+AGF_CORE void Coupled::take_start() {
+  const std::size_t n = theta_.size(), m = m_;
+  y_.resize(size());
+  const double *const theta = theta_.data(), *const log_norm = faint_.log_norm.data();
+  double *const y = y_.data(), *const rows = y + n;
+  each(n, [=](std::size_t e) { y[e] = theta[e]; });
+  entries(faint_.count(), m + 1,
+          [=](std::size_t j, std::size_t e) { rows[e] = e == j * (m + 1) + m ? log_norm[j] : 0; });
+}
+
+// The same as `evaluate` at the end of a step whose last evaluation was at its end: nothing is evaluated again. The
+// symmetry theta -> S theta that put neurons back on their balance leaves U alone, so grad U -> S^{-1} grad U.
+AGF_CORE void Coupled::carry() {
+  const std::size_t n = theta_.size(), m = m_;
+  y_.resize(size());
+  const bool balanced = !balance_.empty();
+  const double *const theta = theta_.data(), *const y1 = trial_.y1.data(), *const f1 = trial_.f1.data();
+  double *const y = y_.data(), *const f = f_.data(), *const gradient = gradient_.data();
+  if (const double power = rate_power(); power != 0) {
+    each(coupled(), 2 * m, [=](std::size_t k) {
+      const double length = norm(m, theta + k * m);
+      const double rate = balanced ? std::pow(length / norm(m, y1 + k * m), power) : 1;
+      const double back = std::pow(length, -power);
+      for (std::size_t e = k * m; e < (k + 1) * m; ++e) {
+        y[e] = theta[e];
+        f[e] = balanced && theta[e] != 0 ? f1[e] * (rate * y1[e] / theta[e]) : f1[e];
+        gradient[e] = f[e] * back;
+      }
+    });
+  } else {
+    each(n, [=](std::size_t e) {
+      const double slope = balanced && theta[e] != 0 ? f1[e] * (y1[e] / theta[e]) : f1[e];
+      y[e] = theta[e];
+      f[e] = gradient[e] = slope;
+    });
   }
-  take_gradient();
+  const double kappa = kappa_;
+  const double *const u = faint_.direction.data(), *const log_norm = faint_.log_norm.data();
+  const double* const slopes = slopes_.data();
+  double* const faint_gradient = faint_gradient_.data();
+  each(faint_.count(), 4 * m, [=](std::size_t j) {
+    const std::size_t at = n + j * (m + 1);
+    for (std::size_t e = 0; e < m; ++e) {
+      y[at + e] = 0;
+      f[at + e] = f1[at + e];
+    }
+    y[at + m] = log_norm[j];
+    f[at + m] = f1[at + m];
+    // u = (u0 + v) / r, so du = P_u dv / r; and grad U has degree kappa - 1.
+    const double r = std::sqrt(1 + dot(m, y1 + at, y1 + at));
+    sphere::project(m, u + j * m, f + at);
+    for (std::size_t e = 0; e < m; ++e) f[at + e] /= r;
+    const double degree = std::pow(r, 1 - kappa);
+    for (std::size_t e = j * m; e < (j + 1) * m; ++e) faint_gradient[e] = degree * slopes[e];
+  });
 }
 
-void Coupled::take_gradient() {
-  const std::size_t n = theta_.size();
-  gradient_.assign(f_.begin(), f_.begin() + static_cast<std::ptrdiff_t>(n));
-  if (options_.adaptive_rate && kappa_ != 2)
-    for (std::size_t i = 0; i < n; i += m_) {
-      const double rate = std::pow(norm(m_, &theta_[i]), kappa_ - 2);
-      for (std::size_t e = 0; e < m_; ++e) gradient_[i + e] *= rate;
-    }
+AGF_CORE void Coupled::take_gradient() {
+  const std::size_t n = theta_.size(), m = m_;
+  gradient_.resize(n);
+  const double *const f = f_.data(), *const theta = theta_.data();
+  double* const gradient = gradient_.data();
+  if (const double power = -rate_power(); power != 0) {
+    each(coupled(), 2 * m, [=](std::size_t k) {
+      const double rate = std::pow(norm(m, theta + k * m), power);
+      for (std::size_t e = k * m; e < (k + 1) * m; ++e) gradient[e] = f[e] * rate;
+    });
+  } else {
+    each(n, [=](std::size_t e) { gradient[e] = f[e]; });
+  }
 }
 
 // Largest error of any neuron relative to its own norm, in units of the tolerance.
-double Coupled::scaled(const std::vector<double>& error) const {
-  const std::size_t n = theta_.size();
-  double worst = 0;
-  // std::max would drop what is not a number.
-  auto see = [&worst](double part) { worst = part <= worst ? worst : part; };
-  for (std::size_t i = 0; i < n; i += m_) {
-    const double scale = std::max(norm(m_, &theta_[i]), norm(m_, &trial_.y1[i]));
-    see(norm(m_, &error[i]) / (tolerance_ * scale));
-    if (!std::isfinite(worst) || !std::isfinite(scale)) return infinity;
-  }
-  for (std::size_t e = n; e < size(); e += m_ + 1) {
-    const double change = std::abs(trial_.y1[e + m_] - y_[e + m_]);
-    see(norm(m_, &error[e]) / tolerance_);
-    see(std::abs(error[e + m_]) / (tolerance_ * std::max(1.0, change)));
-    if (!std::isfinite(worst) || !(norm(m_, &trial_.y1[e]) < 2)) return infinity;
-  }
-  return worst;
+AGF_CORE double Coupled::scaled(const double* error) const {
+  const std::size_t n = theta_.size(), m = m_, seen = coupled();
+  const double tolerance = tolerance_;
+  const double *const y = y_.data(), *const y1 = trial_.y1.data();
+  return largest(seen + faint_.count(), 3 * m, [=](std::size_t k) {
+    if (k < seen) {
+      const std::size_t at = k * m;
+      const double scale = std::max(norm(m, y + at), norm(m, y1 + at));
+      const double part = norm(m, error + at) / (tolerance * scale);
+      return std::isfinite(part) && std::isfinite(scale) ? part : infinity;
+    }
+    const std::size_t at = n + (k - seen) * (m + 1);
+    const double change = std::abs(y1[at + m] - y[at + m]);
+    const double turn = norm(m, error + at) / tolerance;
+    const double growth = std::abs(error[at + m]) / (tolerance * std::max(1.0, change));
+    const bool fine = std::isfinite(turn) && std::isfinite(growth) && norm(m, y1 + at) < 2;
+    return fine ? std::max(turn, growth) : infinity;
+  });
 }
 
-Coupled::Step Coupled::advance(double limit, double horizon, double& moved) {
-  try {
-    return try_advance(limit, horizon, moved);
-  } catch (const Interrupted&) {
-    return Step::stopped;
-  }
+AGF_CORE Coupled::Step Coupled::advance(double limit, double horizon, double& moved) {
+  Step step = Step::stopped;
+  uninterrupted([&]() { step = try_advance(limit, horizon, moved); });
+  return step;
 }
 
 // Each attempt leaves y1 and its error in trial_; false: no such step can be taken.
-bool Coupled::attempt_one_step(double h, double& error) {
+AGF_CORE AGF_APART bool Coupled::attempt_one_step(double h, double& error) {
   tolerance_ = accuracy_.local;
   forcing_ = 0;
+  step_[0] = h;
   if (problem_.kinked()) trial_course_.work += implicit_ ? one_step_cost(dense_) : explicit_cost();
   if (implicit_) {
     if (stale_ || !linear_at_start_) {
@@ -208,22 +306,21 @@ bool Coupled::attempt_one_step(double h, double& error) {
       linear_at_start_ = true;
     }
     if (!factor(1 / (Rodas5P::gamma * h))) return false;
-    implicit_step(*this, one_system, &h, y_.data(), f_.data(), trial_);
+    implicit_step(*this, one_system_, step_.data(), y_.data(), f_.data(), trial_);
     if (!trial_.solved) return false;
     // The last stage is not at y1.
     trial_loss_ = problem_.residual(trial_.y1.data(), coupled(), *trial_signal_, shape());
   } else {
-    explicit_step(*this, one_system, &h, y_.data(), f_.data(), trial_);
-    trial_slopes_ = slopes_;
+    explicit_step(*this, one_system_, step_.data(), y_.data(), f_.data(), trial_);
     watch_stiffness(h);
   }
-  error = scaled(trial_.error);
+  error = scaled(trial_.error.data());
   return true;
 }
 
 // Newton's iteration with a Jacobian that is kept for as long as that is cheaper; then with one made at the prediction.
 // It ends when what is left, by the rate at which it has converged so far, is below the tolerance.
-bool Coupled::attempt_multistep(double& error) {
+AGF_CORE AGF_APART bool Coupled::attempt_multistep(double& error) {
   const double most_noise = std::max(roughest, most_roundings * problem_.epsilon());
   tolerance_ = std::max(accuracy_.local, std::min(noise_margin * noise_ / history_.shift(), most_noise));
   forcing_ = 0.05;
@@ -231,22 +328,26 @@ bool Coupled::attempt_multistep(double& error) {
   constexpr double foreseen = 0.02;  // the same where it has not been looked at
   constexpr double divergence = 0.5, slowing = 0.3;
   constexpr double tolerance = 0.05;  // of the local one: of what a step may be off, what Newton's iteration may add
-  const std::size_t total = size();
+  const std::size_t entries = size();
   const double shift = history_.shift();
-  history_.predict(predicted_, psi_);
   trial_.has_f1 = true;
-  trial_.f1.resize(total);
-  change_.resize(total);
-  const double evaluation = evaluation_cost(coupled() + faint_.size());
+  for (auto* array : {&trial_.y1, &trial_.f1, &predicted_, &psi_, &correction_, &change_}) array->resize(entries);
+  double *const predicted = predicted_.data(), *const psi = psi_.data(), *const correction = correction_.data(),
+                *const change = change_.data(), *const y1 = trial_.y1.data(), *const f1 = trial_.f1.data();
+  const Differences::Prediction predict = history_.prediction();
+  const double evaluation = evaluation_cost(coupled() + faint_.count());
   constexpr double near_shift = 0.3;
   const bool costly = dense_ && factor_cost(true) > 10 * evaluation;
   bool fresh = stale_ || debt_ > jacobian_cost() || eager_ > 0;
   for (;; fresh = true) {
-    trial_.y1 = predicted_;
-    correction_.assign(total, 0.0);
-    rhs(one_system, trial_.y1.data(), trial_.f1.data());
+    each(entries, Differences::most, [=](std::size_t e) {
+      predict(e, predicted[e], psi[e]);
+      y1[e] = predicted[e];
+      correction[e] = 0;
+    });
+    rhs(one_system_, y1, f1);
     if (fresh) {
-      linearize(trial_.y1.data(), trial_.f1.data(), *trial_signal_, slopes_.data());
+      linearize(y1, f1, *trial_signal_, slopes_.data());
       stale_ = linear_at_start_ = false;
       age_ = 0;
       debt_ = 0;
@@ -262,12 +363,10 @@ bool Coupled::attempt_multistep(double& error) {
     const double damping = shift == shift_ ? 1 : 2 * drift / (1 + drift);
     double before = 0;
     for (int iteration = 0; ready && iteration < most_iterations; ++iteration) {
-      if (!faint_.empty()) trial_slopes_ = slopes_;
-      for (std::size_t e = 0; e < total; ++e) change_[e] = trial_.f1[e] - shift * (psi_[e] + correction_[e]);
-      if (!solve(one_system, change_.data())) break;
-      if (damping != 1)
-        for (double& e : change_) e *= damping;
-      const double size = scaled(change_);
+      each(entries, [=](std::size_t e) { change[e] = f1[e] - shift * (psi[e] + correction[e]); });
+      if (!solve(one_system_, change)) break;
+      if (damping != 1) each(entries, [=](std::size_t e) { change[e] *= damping; });
+      const double size = scaled(change);
       if (!std::isfinite(size)) break;
       if (iteration > 0) rate_ = std::max(slowing * rate_, size / before);
       if (iteration > 0 && size > tolerance) {
@@ -281,10 +380,10 @@ bool Coupled::attempt_multistep(double& error) {
       // Converged already: the last evaluation was at y1 itself.
       const bool known = iteration > 0 && (size <= tolerance || size > divergence * before);
       if (!known) {
-        for (std::size_t e = 0; e < total; ++e) {
-          correction_[e] += change_[e];
-          trial_.y1[e] = predicted_[e] + correction_[e];
-        }
+        each(entries, [=](std::size_t e) {
+          correction[e] += change[e];
+          y1[e] = predicted[e] + correction[e];
+        });
         before = size;
       }
       if (known || (rate_ < divergence && size * rate_ <= foreseen * (1 - rate_))) {
@@ -293,10 +392,10 @@ bool Coupled::attempt_multistep(double& error) {
         ++age_;
         eager_ = std::max(eager_ - 1, 0);
         noise_ *= 0.95;
-        error = Differences::error_constant(history_.order()) * scaled(correction_);
+        error = Differences::error_constant(history_.order()) * scaled(correction);
         return true;
       }
-      rhs(one_system, trial_.y1.data(), trial_.f1.data());
+      rhs(one_system_, y1, f1);
     }
     if (fresh) return false;
     // Stiff neurons in a curved valley want a new Jacobian at every step.
@@ -306,18 +405,16 @@ bool Coupled::attempt_multistep(double& error) {
 
 // F at the end of a step that has converged is what its equation says, nearer than an evaluation there: that has the
 // error of y1 times the fastest rate, not times the shift. The loss has to be looked up; so have faint neurons' slopes.
-void Coupled::finish_multistep(double shift) {
-  if (!faint_.empty()) {
-    rhs(one_system, trial_.y1.data(), trial_.f1.data());
-    trial_slopes_ = slopes_;
-    return;
-  }
-  for (std::size_t e = 0; e < size(); ++e) trial_.f1[e] = shift * (psi_[e] + correction_[e]);
+AGF_CORE void Coupled::finish_multistep(double shift) {
+  if (faint_.count() > 0) return rhs(one_system_, trial_.y1.data(), trial_.f1.data());
+  double* const f1 = trial_.f1.data();
+  const double *const psi = psi_.data(), *const correction = correction_.data();
+  each(size(), [=](std::size_t e) { f1[e] = shift * (psi[e] + correction[e]); });
   trial_loss_ = problem_.residual(trial_.y1.data(), coupled(), *trial_signal_, shape());
 }
 
 // Order and step of what follows, from the errors that the orders beside the present one would have made.
-void Coupled::choose_order(double error, int& order, double& factor) const {
+AGF_CORE void Coupled::choose_order(double error, int& order, double& factor) const {
   const int k = history_.order();
   order = k;
   factor = 1;
@@ -342,13 +439,14 @@ void Coupled::choose_order(double error, int& order, double& factor) const {
   if (order == k && factor > 0.9 && factor < 1.2) factor = 1;
 }
 
-Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) {
+AGF_CORE Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) {
   if (h_ <= 0) {
-    const std::size_t n = theta_.size();
-    double rate = 0;
-    for (std::size_t i = 0; i < n; i += m_)
-      rate = std::max(rate, norm(m_, &f_[i]) / std::max(norm(m_, &theta_[i]), 1e-300));
-    for (std::size_t e = n; e < size(); e += m_ + 1) rate = std::max(rate, norm(m_ + 1, &f_[e]));
+    const std::size_t n = theta_.size(), m = m_, seen = coupled();
+    const double *const f = f_.data(), *const theta = theta_.data();
+    const double rate = largest(seen + faint_.count(), 2 * m, [=](std::size_t k) {
+      if (k >= seen) return positive(norm(m + 1, f + n + (k - seen) * (m + 1)));
+      return positive(norm(m, f + k * m) / std::max(norm(m, theta + k * m), 1e-300));
+    });
     h_ = rate > 0 ? 0.01 / rate : 1.0;
   }
   const double evaluation_noise = 40 * problem_.epsilon();
@@ -413,74 +511,98 @@ Coupled::Step Coupled::try_advance(double limit, double horizon, double& moved) 
 }
 
 // Takes the step that lies in trial_.
-void Coupled::accept(double error, bool multistep) {
-  const std::size_t n = theta_.size();
+AGF_CORE AGF_APART void Coupled::accept(double error, bool multistep) {
+  const std::size_t n = theta_.size(), m = m_;
   ++stats_.steps;
-  before_ = y_;
-  before_faint_ = faint_;
-  before_history_ = history_;
+  const double* const y1 = trial_.y1.data();
+  double* const theta = theta_.data();
   int order = 0;
   double factor = 0;
   if (multistep) {
-    history_.accept(correction_);
+    trade(before_history_, history_);
+    const Differences::Advance advance = history_.advance_from(before_history_);
+    const double* const correction = correction_.data();
+    each(size(), Differences::most, [=](std::size_t e) {
+      advance(e, correction[e]);
+      if (e < n) theta[e] = y1[e];
+    });
     choose_order(error, order, factor);
   } else {
+    before_history_.clear();
     // A step cut short by the caller says nothing against the longer one.
     factor = step_factor(error, rejected_);
     h_ = last_ < h_ ? std::max(h_, last_ * factor) : last_ * factor;
     if (implicit_ && !problem_.kinked()) begin_history();
+    each(n, [=](std::size_t e) { theta[e] = y1[e]; });
   }
   rejected_ = false;
-  dense_history_ = multistep ? history_ : Differences();
-  theta_.assign(trial_.y1.begin(), trial_.y1.begin() + static_cast<std::ptrdiff_t>(n));
-  for (std::size_t j = 0; j < faint_.size(); ++j) {
-    const double* row = &trial_.y1[n + j * (m_ + 1)];
-    sphere::rebase(m_, faint_[j].direction.data(), row);
-    faint_[j].log_norm = row[m_];
-  }
+  trade(before_, y_);
+  trade(before_faint_, faint_);
+  faint_.direction.resize(before_faint_.direction.size());
+  faint_.log_norm.resize(before_faint_.count());
+  const double* const from = before_faint_.direction.data();
+  double *const to = faint_.direction.data(), *const log_norm = faint_.log_norm.data();
+  each(faint_.count(), 3 * m, [=](std::size_t j) {
+    const double* row = y1 + n + j * (m + 1);
+    for (std::size_t e = j * m; e < (j + 1) * m; ++e) to[e] = from[e];
+    sphere::rebase(m, to + j * m, row);
+    log_norm[j] = row[m];
+  });
   // Local errors along the symmetry w -> s w, a -> a / s^k would add up over a long phase, and nothing else sees them:
   // outputs and loss do not change along it.
   if (!balance_.empty()) problem_.rebalance(theta_.data(), coupled(), balance_.data(), balance_scale_.data());
-  std::swap(signal_, trial_signal_);
+  swap(signal_, trial_signal_);
   loss_ = trial_loss_;
+  // Where this is broken off, the step itself is done and counts; the next look stops the run.
+  uninterrupted([&]() {
+    if (trial_.has_f1) {
+      carry();
+    } else {
+      // The ramps follow the norms, and the residual of a kinked sigma follows them.
+      evaluate(!ramped());
+      stale_ = true;
+    }
+  });
   if (!history_.empty()) move_history();
   if (multistep) {
     if (order != history_.order() || factor != 1) history_.change(order, factor);
     h_ = history_.step();
   }
-  try {
-    if (trial_.has_f1) {
-      carry();
-    } else {
-      // The ramps follow the norms, and the residual of a kinked sigma follows them.
-      evaluate(!(implicit_ && problem_.kinked()));
-      stale_ = true;
-    }
-    if (!history_.empty()) history_.row(0) = y_;
-  } catch (const Interrupted&) {
-    // The step itself is done and counts; the next look stops the run.
-  }
 }
 
-void Coupled::between(double s, std::vector<double>& theta, std::vector<Dormant>& faint) const {
-  const std::size_t n = theta_.size(), total = size();
-  theta.resize(n);
-  std::vector<double> y(total);
-  if (dense_history_.empty()) {
-    for (std::size_t e = 0; e < total; ++e) y[e] = trial_.at(0, e, total, before_.data(), s);
+AGF_CORE Array<double> Coupled::values_at(double s) const {
+  Array<double> y(size());
+  if (before_history_.empty()) {
+    const Trial::Curve curve = trial_.curve(before_.data());
+    double* const to = y.data();
+    each(y.size(), [=](std::size_t e) { to[e] = curve(e, s); });
   } else {
-    dense_history_.at(s, y);
+    before_history_.between(s, correction_, y);
   }
-  std::copy_n(y.begin(), n, theta.begin());
-  faint = before_faint_;
-  for (std::size_t j = 0; j < faint.size(); ++j) {
-    const std::size_t at = n + j * (m_ + 1);
-    faint[j].log_norm = y[at + m_];
-    sphere::rebase(m_, faint[j].direction.data(), &y[at]);
-  }
+  return y;
 }
 
-double Coupled::look(const std::vector<double>& theta, std::vector<double>& gradient) {
+AGF_CORE void Coupled::between(double s, Array<double>& theta, Faint& faint) const {
+  const std::size_t n = theta_.size(), m = m_;
+  const Array<double> y = values_at(s);
+  theta.assign(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(n));
+  faint.direction = before_faint_.direction;
+  faint.log_norm.resize(faint_.count());
+  const double* const rows = y.data() + n;
+  double *const u = faint.direction.data(), *const log_norm = faint.log_norm.data();
+  each(faint_.count(), 2 * m, [=](std::size_t j) {
+    const double* row = rows + j * (m + 1);
+    log_norm[j] = row[m];
+    sphere::rebase(m, u + j * m, row);
+  });
+}
+
+AGF_CORE void Coupled::between(double s, Array<double>& theta) const {
+  theta = values_at(s);
+  theta.resize(theta_.size());
+}
+
+AGF_CORE double Coupled::look(const Array<double>& theta, Array<double>& gradient) {
   const double loss = problem_.residual(theta.data(), coupled(), *tangent_signal_, shape());
   gradient.resize(theta.size());
   problem_.utility(theta.data(), coupled(), *tangent_signal_, nullptr, gradient.data(), shape());
@@ -488,7 +610,7 @@ double Coupled::look(const std::vector<double>& theta, std::vector<double>& grad
   return loss;
 }
 
-Coupled::Step Coupled::shorten(double s, double& moved) {
+AGF_CORE Coupled::Step Coupled::shorten(double s, double& moved) {
   theta_.assign(before_.begin(), before_.begin() + static_cast<std::ptrdiff_t>(theta_.size()));
   faint_ = before_faint_;
   history_ = before_history_;
@@ -505,4 +627,4 @@ Coupled::Step Coupled::shorten(double s, double& moved) {
   return step;
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

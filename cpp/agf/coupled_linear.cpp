@@ -5,168 +5,190 @@
 
 #include "sphere.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 // Hessians at y, where the right-hand side is f, the residual is known and faint neurons have the gradients `slopes`.
-void Coupled::linearize(const double* y, const double* f, const Signal& residual, const double* slopes) {
+AGF_CORE void Coupled::linearize(const double* y, const double* f, const Signal& residual, const double* slopes) {
   ++stats_.hessians;
-  const std::size_t n = theta_.size();
+  const std::size_t n = theta_.size(), m = m_;
   linear_theta_.assign(y, y + n);
   if (dense_ && n > 0) {
     hessian_.resize(n * n);
     problem_.loss_hessian(y, coupled(), residual, hessian_.data(), shape());
-    if (options_.adaptive_rate && kappa_ != 2)
-      // d(|theta|^{2-kappa} g) = |theta|^{2-kappa} dg + (2-kappa) |theta|^{-kappa} g theta^T, with the sign of hess L.
-      for (std::size_t i = 0; i < coupled(); ++i) {
-        const double* x = y + i * m_;
-        const double square = dot(m_, x, x);
-        const double rate = std::pow(square, 0.5 * (2 - kappa_));
-        for (std::size_t a = 0; a < m_; ++a) {
-          double* row = &hessian_[(i * m_ + a) * n];
-          for (std::size_t e = 0; e < n; ++e) row[e] *= rate;
-          for (std::size_t b = 0; b < m_; ++b) row[i * m_ + b] -= (2 - kappa_) / square * f[i * m_ + a] * x[b];
-        }
-      }
+    if (rate_power() != 0) rate_hessian(y, f);
   } else if (n > 0) {
     // Products come later, when the caller's residual may have moved on.
     problem_.residual(y, coupled(), *linear_signal_, shape());
   }
-  const std::size_t count = faint_.size();
+  const std::size_t count = faint_.count();
   if (count == 0) return;
-  linear_points_.resize(count * m_);
+  linear_points_.resize(count * m);
   linear_rates_.resize(count);
   linear_faint_.assign(f + n, f + size());
-  for (std::size_t j = 0; j < count; ++j) {
-    const double* row = y + n + j * (m_ + 1);
-    for (std::size_t e = 0; e < m_; ++e) linear_points_[j * m_ + e] = faint_[j].direction[e] + row[e];
-    linear_rates_[j] = faint_rate(row[m_]);
-  }
-  faint_hessian_.resize(count * m_ * m_);
-  faint_coupling_.resize(count * m_);
-  problem_.utility_hessian(linear_points_.data(), count, residual, faint_hessian_.data(), faint_shape());
-  for (std::size_t j = 0; j < count; ++j)
-    sphere::linearize(m_, faint_[j].direction.data(), slopes + j * m_, &faint_hessian_[j * m_ * m_],
-                      &faint_coupling_[j * m_]);
+  const double power = faint_power();
+  const double *const u = faint_.direction.data(), *const v = y + n;
+  double *const points = linear_points_.data(), *const rates = linear_rates_.data();
+  each(count, m, [=](std::size_t j) {
+    const double* row = v + j * (m + 1);
+    for (std::size_t e = 0; e < m; ++e) points[j * m + e] = u[j * m + e] + row[e];
+    rates[j] = faint_rate(power, row[m]);
+  });
+  faint_hessian_.resize(count * m * m);
+  faint_coupling_.resize(count * m);
+  problem_.utility_hessian(points, count, residual, faint_hessian_.data(), faint_shape());
+  double *const hessian = faint_hessian_.data(), *const coupling = faint_coupling_.data();
+  each(count, m * m,
+       [=](std::size_t j) { sphere::linearize(m, u + j * m, slopes + j * m, hessian + j * m * m, coupling + j * m); });
+}
+
+// d(|theta|^{2-kappa} g) = |theta|^{2-kappa} dg + (2-kappa) |theta|^{-kappa} g theta^T, with the sign of hess L.
+AGF_CORE void Coupled::rate_hessian(const double* theta, const double* f) {
+  const std::size_t n = theta_.size(), m = m_;
+  const double power = rate_power();
+  rates_.resize(coupled());
+  squares_.resize(coupled());
+  double *const rates = rates_.data(), *const squares = squares_.data(), *const hessian = hessian_.data();
+  each(coupled(), m, [=](std::size_t i) {
+    squares[i] = dot(m, theta + i * m, theta + i * m);
+    rates[i] = std::pow(squares[i], 0.5 * power);
+  });
+  entries(coupled(), m * n, [=](std::size_t i, std::size_t e) { hessian[e] *= rates[i]; });
+  entries(coupled(), m * m, [=](std::size_t i, std::size_t e) {
+    const std::size_t a = i * m + (e - i * m * m) / m, b = i * m + e % m;
+    hessian[a * n + b] -= power / squares[i] * f[a] * theta[b];
+  });
 }
 
 // Makes ready to solve with shift I - J.
-bool Coupled::factor(double shift) {
-  const std::size_t n = theta_.size();
+AGF_CORE bool Coupled::factor(double shift) {
+  const std::size_t n = theta_.size(), m = m_, count = faint_.count();
   shift_ = shift;
   if (dense_ && n > 0) {
     factor_ = hessian_;
-    for (std::size_t e = 0; e < n; ++e) factor_[e * n + e] += shift_;
-    if (options_.adaptive_rate && kappa_ != 2) {
+    double* const factor = factor_.data();
+    each(n, [=](std::size_t e) { factor[e * n + e] += shift; });
+    if (rate_power() != 0) {
       pivots_.resize(n);
-      if (!backend_.lu(n, factor_.data(), pivots_.data())) return false;
-    } else if (!backend_.cholesky(n, factor_.data())) {
+      if (!backend_.lu(n, factor, pivots_.data())) return false;
+    } else if (!backend_.cholesky(n, factor)) {
       return false;
     }
   }
+  if (count == 0) return true;
   // Faint neuron: [[shift - rate A, -(k-2) f_v], [-rate c^T, shift - (k-2) f_lambda]], k the clock's degree.
-  const double degree = options_.adaptive_rate ? 0 : kappa_ - 2;
-  faint_factor_.resize(faint_.size() * m_ * m_);
-  faint_border_.resize(faint_.size() * m_);
-  faint_schur_.resize(faint_.size());
-  for (std::size_t j = 0; j < faint_.size(); ++j) {
-    double* matrix = &faint_factor_[j * m_ * m_];
-    const double rate = linear_rates_[j];
-    for (std::size_t e = 0; e < m_ * m_; ++e) matrix[e] = -rate * faint_hessian_[j * m_ * m_ + e];
-    for (std::size_t e = 0; e < m_; ++e) matrix[e * m_ + e] += shift_;
-    if (!backend_.cholesky(m_, matrix)) return false;
-    const double* f = &linear_faint_[j * (m_ + 1)];
-    double* border = &faint_border_[j * m_];
-    for (std::size_t e = 0; e < m_; ++e) border[e] = degree * f[e];
-    if (degree != 0) backend_.cholesky_solve(m_, matrix, border, 1);
-    faint_schur_[j] = shift_ - degree * f[m_] - rate * dot(m_, &faint_coupling_[j * m_], border);
-    if (!(faint_schur_[j] > 0)) return false;
+  const double degree = faint_power();
+  faint_factor_.resize(count * m * m);
+  faint_border_.resize(count * m);
+  faint_schur_.resize(count);
+  const double *const rates = linear_rates_.data(), *const hessian = faint_hessian_.data(),
+                      *const f = linear_faint_.data(), *const coupling = faint_coupling_.data();
+  double *const factor = faint_factor_.data(), *const border = faint_border_.data(), *const schur = faint_schur_.data();
+  entries(count, m * m, [=](std::size_t j, std::size_t e) {
+    const std::size_t at = e - j * m * m;
+    factor[e] = at % (m + 1) == 0 ? -rates[j] * hessian[e] + shift : -rates[j] * hessian[e];
+  });
+  entries(count, m, [=](std::size_t j, std::size_t e) { border[e] = degree * f[e + j]; });
+  for (std::size_t j = 0; j < count; ++j) {
+    if (!backend_.cholesky(m, factor + j * m * m)) return false;
+    if (degree != 0) backend_.cholesky_solve(m, factor + j * m * m, border + j * m, 1);
   }
-  return true;
+  each(count, m, [=](std::size_t j) {
+    schur[j] = shift - degree * f[j * (m + 1) + m] - rates[j] * dot(m, coupling + j * m, border + j * m);
+  });
+  return every(count, [=](std::size_t j) { return schur[j] > 0; });
 }
 
 // Each neuron is right to its own accuracy: what is left of its equation moves it by that over the shift. A correction
 // of Newton's iteration need not be better than the next one can mend.
-bool Coupled::krylov(double* b) {
-  const std::size_t n = theta_.size();
-  std::vector<double> goals(coupled());
-  double left = 0;
-  for (std::size_t k = 0; k < coupled(); ++k) {
-    goals[k] = std::max(norm(m_, &linear_theta_[k * m_]), 1e-300);
-    left = std::max(left, norm(m_, &b[k * m_]) / goals[k]);
-  }
-  const double goal = std::max(0.01 * tolerance_ * shift_, forcing_ * left);
-  for (double& e : goals) e *= goal;
-  const auto close = [&](const std::vector<double>& residual) {
-    for (std::size_t k = 0; k < coupled(); ++k)
-      if (!(norm(m_, &residual[k * m_]) <= goals[k])) return false;
-    return true;
+AGF_CORE bool Coupled::krylov(double* b) {
+  const std::size_t n = theta_.size(), m = m_, count = coupled();
+  goals_.resize(count);
+  double* const goals = goals_.data();
+  const double* const theta = linear_theta_.data();
+  const double left = largest(count, 2 * m, [=](std::size_t k) {
+    goals[k] = std::max(norm(m, theta + k * m), 1e-300);
+    return positive(norm(m, b + k * m) / goals[k]);
+  });
+  const double goal = std::max(0.01 * tolerance_ * shift_, forcing_ * left), shift = shift_;
+  const auto close = [=](const Array<double>& residual) {
+    const double* const r = residual.data();
+    return every(count, m, [=](std::size_t k) { return norm(m, r + k * m) <= goal * goals[k]; });
   };
   long products = 0;
   const bool done = conjugate_gradients(n, b, close, 2000, [&](const double* v, double* out) {
     ++products;
-    problem_.residual_derivative(linear_theta_.data(), v, coupled(), *tangent_signal_, shape());
-    problem_.curvature_vector(linear_theta_.data(), v, coupled(), *linear_signal_, tangent_signal_.get(), out, shape());
-    for (std::size_t e = 0; e < n; ++e) out[e] = shift_ * v[e] - out[e];
+    problem_.residual_derivative(theta, v, count, *tangent_signal_, shape());
+    problem_.curvature_vector(theta, v, count, *linear_signal_, tangent_signal_.get(), out, shape());
+    each(n, [=](std::size_t e) { out[e] = shift * v[e] - out[e]; });
   });
   products_ += 0.1 * (static_cast<double>(products) - products_);
   return done;
 }
 
-bool Coupled::solve(const std::vector<int>&, double* x) {
+AGF_CORE bool Coupled::solve(const Array<int>&, double* x) {
   const std::size_t n = theta_.size();
   if (n > 0) {
     if (!dense_) {
       if (!krylov(x)) return false;
-    } else if (options_.adaptive_rate && kappa_ != 2) {
+    } else if (rate_power() != 0) {
       backend_.lu_solve(n, factor_.data(), pivots_.data(), x, 1);
     } else {
       backend_.cholesky_solve(n, factor_.data(), x, 1);
     }
   }
-  if (faint_.empty()) return true;
   // The coupled neurons move the residual, and that moves the faint ones; never the other way round.
-  const std::size_t count = faint_.size();
-  slopes_.assign(count * m_, 0.0);
+  const std::size_t m = m_, count = faint_.count();
+  if (count == 0) return true;
+  pushes_.resize(count * m);
+  double* const pushes = pushes_.data();
   if (n > 0) {
     problem_.residual_derivative(linear_theta_.data(), x, coupled(), *tangent_signal_, shape());
-    problem_.utility(linear_points_.data(), count, *tangent_signal_, nullptr, slopes_.data(), faint_shape());
+    problem_.utility(linear_points_.data(), count, *tangent_signal_, nullptr, pushes, faint_shape());
+  } else {
+    each(count * m, [=](std::size_t e) { pushes[e] = 0; });
   }
-  for (std::size_t j = 0; j < count; ++j) {
-    const double* u = faint_[j].direction.data();
-    double* row = x + n + j * (m_ + 1);
-    double* push = &slopes_[j * m_];
-    const double rate = linear_rates_[j];
-    row[m_] += rate * dot(m_, u, push);
-    sphere::project(m_, u, push);
-    for (std::size_t e = 0; e < m_; ++e) row[e] += rate * push[e];
-    backend_.cholesky_solve(m_, &faint_factor_[j * m_ * m_], row, 1);
-    row[m_] = (row[m_] + rate * dot(m_, &faint_coupling_[j * m_], row)) / faint_schur_[j];
-    for (std::size_t e = 0; e < m_; ++e) row[e] += faint_border_[j * m_ + e] * row[m_];
+  double* const rows = x + n;
+  const double *const u = faint_.direction.data(), *const rates = linear_rates_.data(),
+                      *const coupling = faint_coupling_.data(), *const border = faint_border_.data(),
+                      *const schur = faint_schur_.data();
+  each(count, 4 * m, [=](std::size_t j) {
+    double *row = rows + j * (m + 1), *push = pushes + j * m;
+    row[m] += rates[j] * dot(m, u + j * m, push);
+    sphere::project(m, u + j * m, push);
+    for (std::size_t e = 0; e < m; ++e) row[e] += rates[j] * push[e];
+  });
+  for (std::size_t j = 0; j < count; ++j) backend_.cholesky_solve(m, &faint_factor_[j * m * m], rows + j * (m + 1), 1);
+  each(count, 4 * m, [=](std::size_t j) {
+    double* row = rows + j * (m + 1);
+    row[m] = (row[m] + rates[j] * dot(m, coupling + j * m, row)) / schur[j];
+    for (std::size_t e = 0; e < m; ++e) row[e] += border[j * m + e] * row[m];
     // A Jacobian of some steps ago belongs to another chart.
-    sphere::project(m_, u, row);
-  }
+    sphere::project(m, u + j * m, row);
+  });
   return true;
 }
 
-bool Coupled::stable(double growth, double* fastest) {
+AGF_CORE bool Coupled::stable(double growth, double* fastest) {
   if (!dense_ || theta_.empty()) return theta_.empty();
   const std::size_t n = theta_.size();
   shift_ = std::numeric_limits<double>::quiet_NaN();
   factor_.resize(n * n);
   ++stats_.hessians;
   problem_.loss_hessian(theta_.data(), coupled(), *signal_, factor_.data(), shape());
+  double* const factor = factor_.data();
   // With rates D the flow's own matrix is D H at rest, which grows where the symmetric D^(1/2) H D^(1/2) does.
-  if (options_.adaptive_rate && kappa_ != 2) {
-    std::vector<double> root(n);
-    for (std::size_t i = 0; i < n; i += m_) std::fill_n(&root[i], m_, std::sqrt(rate(i / m_)));
-    for (std::size_t a = 0; a < n; ++a)
-      for (std::size_t b = 0; b < n; ++b) factor_[a * n + b] *= root[a] * root[b];
+  if (rate_power() != 0) {
+    const std::size_t m = m_;
+    const Neurons now = neurons();
+    rates_.resize(coupled());
+    double* const root = rates_.data();
+    each(coupled(), m, [=](std::size_t k) { root[k] = std::sqrt(now.rate(k)); });
+    entries(n, n, [=](std::size_t a, std::size_t e) { factor[e] *= root[a / m] * root[(e - a * n) / m]; });
   }
-  double scale = 0;
-  for (std::size_t e = 0; e < n; ++e) scale = std::max(scale, factor_[e * n + e]);
+  const double scale = largest(n, [=](std::size_t e) { return positive(factor[e * n + e]); });
   if (fastest) *fastest = scale;
-  for (std::size_t e = 0; e < n; ++e) factor_[e * n + e] += growth * scale;
+  each(n, [=](std::size_t e) { factor[e * n + e] += growth * scale; });
   return backend_.cholesky(n, factor_.data());
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

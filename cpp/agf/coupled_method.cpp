@@ -6,87 +6,91 @@
 #include "interrupt.hpp"
 #include "linear.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
 // Work is counted in operations of a factorisation, the fastest there are. By profiles on one core, to within a factor
 // of two: each of an evaluation (products of a thin matrix, sigma) counts as three, each of a solve (two passes over
 // the factor, from memory) as eight, and any call as this many. The choice is flat where it is near to even.
-constexpr double thin = 3, passing = 8, call = 3e4;
+AGF_TABLE double thin = 3, passing = 8, call = 3e4;
 // Beyond this many unknowns one factorisation, which nothing can break off, takes longer than a Ctrl-C may wait.
-constexpr std::size_t most_dense = 2500;
+AGF_TABLE std::size_t most_dense = 2500;
 // Of one multistep step, about what runs of every architecture take on average: iterations, and the shares of a factor
 // and of a Hessian.
-constexpr double iterations = 3.3, factors = 0.2, hessians = 0.07;
+AGF_TABLE double iterations = 3.3, factors = 0.2, hessians = 0.07;
 // An implicit step that costs up to this many explicit ones is taken from the start.
-constexpr double cheap = 8;
+AGF_TABLE double cheap = 8;
 // Explicit steps are held by stability, and no longer by accuracy, where h |lambda| is near 3.3, the end of the
 // method's interval on the negative axis. Steps as short as these for a time of their own say that it is over.
-constexpr double boundary = 2;
-constexpr long fewest_stiff = 6, most_calm = 6;
+AGF_TABLE double boundary = 2;
+AGF_TABLE long fewest_stiff = 6, most_calm = 6;
 // An accurate implicit step changes no neuron by more than this part of its norm, about; it may by less where it
 // rests, so this is the least that such a step can be hoped to reach.
-constexpr double stride = 0.1;
+AGF_TABLE double stride = 0.1;
 // Explicit work worth this many implicit steps, done or foreseen, makes the run change over whether or not it is stiff.
-constexpr double patience = 120;
+AGF_TABLE double patience = 120;
 
 }  // namespace
 
-double Coupled::evaluation_cost(std::size_t count) const { return thin * problem_.evaluation_flops(count) + call; }
+AGF_CORE double Coupled::evaluation_cost(std::size_t count) const {
+  return thin * problem_.evaluation_flops(count) + call;
+}
 
-double Coupled::explicit_cost() const { return explicit_evaluations * evaluation_cost(coupled() + faint_.size()); }
+AGF_CORE double Coupled::explicit_cost() const {
+  return explicit_evaluations * evaluation_cost(coupled() + faint_.count());
+}
 
-double Coupled::hessian_cost(bool dense) const {
-  const double blocks = problem_.utility_hessian_flops(faint_.size()) + call;
+AGF_CORE double Coupled::hessian_cost(bool dense) const {
+  const double blocks = problem_.utility_hessian_flops(faint_.count()) + call;
   return dense ? blocks + problem_.loss_hessian_flops(coupled()) : blocks;
 }
 
-double Coupled::factor_cost(bool dense) const {
+AGF_CORE double Coupled::factor_cost(bool dense) const {
   const auto n = static_cast<double>(theta_.size());
   const auto m = static_cast<double>(m_);
-  return static_cast<double>(faint_.size()) * m * m * m / 3 + (dense ? n * n * n / 3 : 0) + call;
+  return static_cast<double>(faint_.count()) * m * m * m / 3 + (dense ? n * n * n / 3 : 0) + call;
 }
 
-double Coupled::solve_cost(bool dense) const {
+AGF_CORE double Coupled::solve_cost(bool dense) const {
   const auto n = static_cast<double>(theta_.size());
   const auto m = static_cast<double>(m_);
   // A product is the derivative of the residual and the curvature of every neuron, twice an evaluation.
   const double own = dense ? passing * 2 * n * n + call : 2 * products_ * evaluation_cost(coupled());
-  const double push = faint_.empty() ? 0 : evaluation_cost(faint_.size());
-  return own + push + static_cast<double>(faint_.size()) * passing * 2 * m * m;
+  const double push = faint_.count() == 0 ? 0 : evaluation_cost(faint_.count());
+  return own + push + static_cast<double>(faint_.count()) * passing * 2 * m * m;
 }
 
-double Coupled::one_step_cost(bool dense) const {
-  return (implicit_evaluations + 1) * (evaluation_cost(coupled() + faint_.size()) + solve_cost(dense)) +
+AGF_CORE double Coupled::one_step_cost(bool dense) const {
+  return (implicit_evaluations + 1) * (evaluation_cost(coupled() + faint_.count()) + solve_cost(dense)) +
          hessian_cost(dense) + factor_cost(dense);
 }
 
-double Coupled::implicit_cost(bool dense) const {
+AGF_CORE double Coupled::implicit_cost(bool dense) const {
   if (problem_.kinked()) return one_step_cost(dense);
-  return iterations * (evaluation_cost(coupled() + faint_.size()) + solve_cost(dense)) + factors * factor_cost(dense) +
+  return iterations * (evaluation_cost(coupled() + faint_.count()) + solve_cost(dense)) + factors * factor_cost(dense) +
          hessians * (hessian_cost(dense) + factor_cost(dense));
 }
 
-double Coupled::jacobian_cost() const { return hessian_cost(dense_) + factor_cost(dense_); }
+AGF_CORE double Coupled::jacobian_cost() const { return hessian_cost(dense_) + factor_cost(dense_); }
 
 // Without symmetry (adaptive rates) there is no solver by products here: such runs have the Hessian or stay explicit.
-bool Coupled::may_be_dense() const { return theta_.size() <= most_dense; }
-bool Coupled::may_be_implicit() const { return may_be_dense() || !options_.adaptive_rate; }
+AGF_CORE bool Coupled::may_be_dense() const { return theta_.size() <= most_dense; }
+AGF_CORE bool Coupled::may_be_implicit() const { return may_be_dense() || !options_.adaptive_rate; }
 
-void Coupled::choose_algebra() {
+AGF_CORE void Coupled::choose_algebra() {
   dense_ = may_be_dense() && (options_.adaptive_rate || implicit_cost(true) <= implicit_cost(false));
 }
 
 // Products turned out to be more than was thought: with a margin, since the history is not asked twice.
-void Coupled::reconsider_algebra() {
+AGF_CORE void Coupled::reconsider_algebra() {
   constexpr double margin = 1.5;
   if (dense_ || !may_be_dense() || implicit_cost(false) <= margin * implicit_cost(true)) return;
   dense_ = true;
   stale_ = true;
 }
 
-void Coupled::choose_method() {
+AGF_CORE void Coupled::choose_method() {
   const bool stays = problem_.kinked() && implicit_;
   implicit_ = false;
   trial_course_ = {};
@@ -97,9 +101,9 @@ void Coupled::choose_method() {
   if (problem_.kinked() ? stays : may_be_implicit() && one_step_cost(dense_) <= cheap * explicit_cost()) go_implicit();
 }
 
-void Coupled::go_implicit() { go(true); }
+AGF_CORE void Coupled::go_implicit() { go(true); }
 
-void Coupled::go(bool implicit) {
+AGF_CORE void Coupled::go(bool implicit) {
   implicit_ = implicit;
   accuracy_ = accuracy(options_.rtol, problem_, implicit);
   stale_ = true;
@@ -113,7 +117,7 @@ void Coupled::go(bool implicit) {
 // being tried again more rarely and for longer as long as it loses. Implicit stretches are very unequal: the first
 // steps after explicit ones are short, and a slide ends in a kink that must be crossed. So what counts is the mean, of
 // one method since the last trial and of the other in its trial.
-void Coupled::take_turns(double moved, double horizon) {
+AGF_CORE void Coupled::take_turns(double moved, double horizon) {
   constexpr double explicit_steps = 200, implicit_steps = 24;
   constexpr double slowed = 0.1;
   constexpr long first_gap = 4, longest_gap = 128, share = 4;  // trials take 1 / share of the work, or win
@@ -146,23 +150,24 @@ void Coupled::take_turns(double moved, double horizon) {
   }
   if (!change) return;
   go(!implicit_);
-  try {
-    evaluate(false);
-  } catch (const Interrupted&) {
-    // As after any step.
-  }
+  // Broken off as after any step.
+  uninterrupted([this]() { evaluate(false); });
 }
 
 // |lambda| of the fastest relaxation from the last two stages of an explicit step, which are both at its end (Hairer
 // and Wanner, Solving ODEs II, section IV.2): f differs between them by about lambda times what y does.
-void Coupled::watch_stiffness(double h) {
+AGF_CORE void Coupled::watch_stiffness(double h) {
   spent_ += explicit_cost();
-  double slope = 0, distance = 0;
-  for (std::size_t e = 0; e < size(); ++e) {
-    const double df = trial_.stage[6][e] - trial_.stage[5][e], dy = trial_.y1[e] - trial_.work[e];
-    slope += df * df;
-    distance += dy * dy;
-  }
+  const double *const last = trial_.stage[6].data(), *const before = trial_.stage[5].data();
+  const double *const y1 = trial_.y1.data(), *const point = trial_.work.data();
+  const double slope = total(size(), [=](std::size_t e) {
+    const double change = last[e] - before[e];
+    return change * change;
+  });
+  const double distance = total(size(), [=](std::size_t e) {
+    const double change = y1[e] - point[e];
+    return change * change;
+  });
   if (h * std::sqrt(slope) > boundary * std::sqrt(distance)) {
     ++stiff_steps_;
     calm_steps_ = 0;
@@ -175,18 +180,20 @@ void Coupled::watch_stiffness(double h) {
 
 // An explicit run changes over once the work that stiffness has cost it would have paid for the change: whatever comes
 // then, it has done no more than twice the work of the better choice.
-bool Coupled::stiff_enough(double horizon) const {
+AGF_CORE bool Coupled::stiff_enough(double horizon) const {
   if (stiff_steps_ < fewest_stiff) return false;
   const double start = gain_.reserve * (one_step_cost(dense_) + jacobian_cost());
-  double rate = 0;
-  for (std::size_t i = 0; i < theta_.size(); i += m_)
-    rate = std::max(rate, norm(m_, &f_[i]) / std::max(norm(m_, &theta_[i]), 1e-300));
+  const std::size_t m = m_;
+  const double *const f = f_.data(), *const theta = theta_.data();
+  const double rate = largest(coupled(), 2 * m, [=](std::size_t k) {
+    return positive(norm(m, f + k * m) / std::max(norm(m, theta + k * m), 1e-300));
+  });
   const double reach = std::max(h_, rate > 0 ? stride / rate : infinity);
   const double ahead = std::isfinite(horizon) ? explicit_cost() * horizon / h_ : infinity;
   return stiff_spent_ > start && ahead > start && implicit_cost(dense_) * h_ < explicit_cost() * reach;
 }
 
-bool Coupled::changes_over(double horizon) {
+AGF_CORE bool Coupled::changes_over(double horizon) {
   if (implicit_ || problem_.kinked() || !may_be_implicit()) return false;
   const bool stiff = stiff_enough(horizon);
   if (!stiff) {
@@ -203,7 +210,7 @@ bool Coupled::changes_over(double horizon) {
 
 // Back to explicit steps where implicit ones, given time to grow, come less far than those did: where sigma'' jumps
 // (elu) their order is gone. The next change must have been paid for several times over.
-void Coupled::look_back(double moved) {
+AGF_CORE void Coupled::look_back(double moved) {
   constexpr double fair_trial = 40, dearer = 8;
   if (!implicit_) {
     if (stiff_steps_ > 0) stiff_time_ += moved;
@@ -221,11 +228,8 @@ void Coupled::look_back(double moved) {
   history_.clear();
   go(false);
   h_ = gain_.step;
-  try {
-    evaluate(false);
-  } catch (const Interrupted&) {
-    // As after any step.
-  }
+  // Broken off as after any step.
+  uninterrupted([this]() { evaluate(false); });
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

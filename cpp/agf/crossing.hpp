@@ -5,12 +5,12 @@
 
 #include "trajectory.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 // at(t, slope) is convex in t >= 0; `high` is a bound from above of where it rises through `level`, up to rounding, or
 // infinity if it never does. Returns 0 where it is beyond and rising at once.
 template <typename At>
-double rising_crossing(double high, double level, At&& at) {
+AGF_CORE double rising_crossing(double high, double level, At&& at) {
   if (high == infinity) return infinity;
   double slope = 0, value = at(0, slope);
   if (value >= level && slope > 0) return 0;
@@ -42,4 +42,4 @@ double rising_crossing(double high, double level, At&& at) {
   return high;
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

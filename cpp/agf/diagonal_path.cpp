@@ -127,7 +127,7 @@ class Path {
     for (std::size_t k = 0; k < way.size(); ++k)
       if (const DiagonalNeuron& neuron = network_->of_kind(k); !neuron.free() && !neuron.pinned())
         way[k] = neuron.travel(0, neuron.end(), log_unit_);
-    const auto side = state_.extra.find("side");
+    const Extra* side = state_.extra.find("side");
     for (std::size_t i = 0; i < count_; ++i) {
       const DiagonalNeuron& neuron = network_->neuron(i);
       const int sign = network_->sign(i);
@@ -139,8 +139,7 @@ class Path {
       }
       if (neuron.free() || state_.active[i]) {
         int kept = neuron.free() ? 0 : sign;
-        if (kept && side != state_.extra.end() && side->second.values.size() == count_ && side->second.values[i] != 0)
-          kept = side->second.values[i] > 0 ? 1 : -1;
+        if (kept && side && side->values.size() == count_ && side->values[i] != 0) kept = side->values[i] > 0 ? 1 : -1;
         activate(i, kept);
       }
       if (neuron.free()) continue;
@@ -382,7 +381,7 @@ class Path {
     std::vector<double> dual = travelled_;
     for (std::size_t i = 0; i < count_; ++i)
       if (active_[i]) dual[i] = side_[i];
-    state_.extra["dual"] = {dual, {count_}};
+    state_.extra.put("dual", dual, {count_});
   }
 };
 

@@ -13,13 +13,13 @@ namespace {
 constexpr double agreement = 1e-6;
 
 const Extra* find(const State& state, const char* name, std::vector<std::size_t> shape) {
-  const auto found = state.extra.find(name);
-  if (found == state.extra.end()) return nullptr;
-  if (found->second.shape != shape)
+  const Extra* found = state.extra.find(name);
+  if (!found) return nullptr;
+  if (found->shape != shape)
     throw std::invalid_argument(std::string("state.extra['") + name +
                                 "']: got an array of another shape than the state's, expected one entry per neuron" +
                                 (shape.size() == 2 ? " and layer" : "") + "; keep what one run gave together");
-  return &found->second;
+  return found;
 }
 
 }  // namespace
@@ -109,10 +109,10 @@ void DiagonalNetwork::write(State& state, const std::vector<signed char>& side) 
     direction(i, sign_[i], log_v_[i], &state.direction[i * depth_]);
     state.log_norm[i] = log_norm(i);
   }
-  state.extra["log_conserved"] = {log_gaps_, {h, depth_}};
-  state.extra["log_reference"] = {log_v_, {h}};
-  state.extra["layer_sign"] = {std::vector<double>(layer_sign_.begin(), layer_sign_.end()), {h, depth_}};
-  state.extra["side"] = {std::vector<double>(side.begin(), side.end()), {h}};
+  state.extra.put("log_conserved", log_gaps_, {h, depth_});
+  state.extra.put("log_reference", log_v_, {h});
+  state.extra.put("layer_sign", std::vector<double>(layer_sign_.begin(), layer_sign_.end()), {h, depth_});
+  state.extra.put("side", std::vector<double>(side.begin(), side.end()), {h});
 }
 
 }  // namespace agf

@@ -7,24 +7,19 @@
 #include "active.hpp"
 #include "clock.hpp"
 #include "directions.hpp"
+#include "entries.hpp"
 #include "interrupt.hpp"
 #include "linear.hpp"
 #include "modes.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
-// Crossing times that agree to this relative distance are one event (exact ties by symmetry).
-constexpr double tie = 1e-12;
-// Utility, relative to the largest at the start, below which nothing can be learned.
-constexpr double inert = 1e-10;
-// Least of all, so that it is not zero where nothing can be learned at all.
-constexpr double least_utility = 1e-300;
-
-class Run {
+class DirectionAlternation {
  public:
-  Run(const Problem& problem, Backend& backend, Control& control, const State& start, const AlternateOptions& options)
+  AGF_CORE DirectionAlternation(const Problem& problem, Backend& backend, Control& control, const State& start,
+                                const AlternateOptions& options)
       : problem_(problem),
         backend_(backend),
         control_(control),
@@ -36,11 +31,12 @@ class Run {
     if (std::isnan(state_.log_eta)) state_.log_eta = log_mean_threshold(state_, 2);
   }
 
-  Trajectory go() {
-    try {
+  AGF_CORE Trajectory go() {
+    const bool done = uninterrupted([this]() {
       begin();
       loop();
-    } catch (const Interrupted&) {
+    });
+    if (!done) {
       path_.status = control_.stop;
       if (directions_.params == 0) return std::move(unbegun(problem_, state_, path_));
     }
@@ -61,12 +57,12 @@ class Run {
   State state_;
   Drift drift_;
   Directions directions_;
-  std::unique_ptr<Signal> residual_;
+  Owned<Signal> residual_;
   bool structured_ = false;  // the frame of the faint columns is that of an earlier residual
-  std::vector<int> order_;   // of each visible column, when it activated
+  Array<int> order_;         // of each visible column, when it activated
   double left_over_ = 0, tolerance_ = 0, loss_ = 0;
 
-  void begin() {
+  AGF_CORE void begin() {
     directions_ = Directions::of(state_, structured_);
     if (directions_.learned < 0) {
       // Left by a flow.
@@ -85,12 +81,12 @@ class Run {
     std::iota(order_.begin(), order_.end(), directions_.learned - static_cast<int>(order_.size()));
   }
 
-  double refresh() {
+  AGF_CORE double refresh() {
     return loss_ = problem_.residual(directions_.visible.data(), directions_.visible_count(), *residual_);
   }
 
   // Active columns as neurons of their own, to equilibrium. One that falls dormant goes back among the others.
-  ActiveOutcome phase(double longest, double onset) {
+  AGF_CORE ActiveOutcome phase(double longest, double onset) {
     const std::size_t m = directions_.params, k = directions_.visible_count();
     State columns;
     columns.count = k;
@@ -98,29 +94,34 @@ class Run {
     columns.direction = directions_.visible;
     columns.log_norm.resize(k);
     columns.active.assign(k, 1);
-    for (std::size_t j = 0; j < k; ++j) {
-      const double length = norm(m, &columns.direction[j * m]);
-      for (std::size_t e = 0; e < m; ++e) columns.direction[j * m + e] /= length;
-      columns.log_norm[j] = std::log(length);
+    {
+      double *const u = columns.direction.data(), *const log_norm = columns.log_norm.data();
+      each_task(k, [=](std::size_t j) {
+        const double length = norm(m, u + j * m);
+        for (std::size_t e = 0; e < m; ++e) u[j * m + e] /= length;
+        log_norm[j] = std::log(length);
+      });
     }
     const ActiveOptions active{options_.rtol, false, longest, options_.loss_tol, onset};
     ActiveOutcome outcome;
-    try {
-      outcome = minimize(problem_, backend_, control_, path_.stats, drift_, active, columns);
-    } catch (const Interrupted&) {
-      // Nothing of the phase was kept: it begins again.
-    }
+    // Broken off, nothing of the phase is kept: it begins again.
+    uninterrupted([&]() { outcome = minimize(problem_, backend_, control_, path_.stats, drift_, active, columns); });
     path_.stats.active_time.push_back(outcome.elapsed);
     state_.phase_elapsed = control_.stopping ? options_.active_time - longest + outcome.elapsed : infinity;
     if (!std::isfinite(options_.active_time) && control_.stopping) state_.phase_elapsed = 0;
     double longest_norm = 0;
     for (double log_norm : columns.log_norm) longest_norm = std::max(longest_norm, log_norm);
     left_over_ = outcome.converged ? outcome.gradient_norm * std::exp(-longest_norm) : 0;
-    if (outcome.failed) path_.note("step_failed");
-    if (outcome.exhausted) path_.note("active_phase_work_limit");
-    for (std::size_t j = 0; j < k; ++j)
-      for (std::size_t e = 0; e < m; ++e)
-        directions_.visible[j * m + e] = std::exp(columns.log_norm[j]) * columns.direction[j * m + e];
+    if (outcome.failed) path_.note(Note::step_failed);
+    if (outcome.exhausted) path_.note(Note::active_phase_work_limit);
+    {
+      const double *const u = columns.direction.data(), *const log_norm = columns.log_norm.data();
+      double* const visible = directions_.visible.data();
+      each_task(k, [=](std::size_t j) {
+        const double length = std::exp(log_norm[j]);
+        for (std::size_t e = 0; e < m; ++e) visible[j * m + e] = length * u[j * m + e];
+      });
+    }
     for (int& returned : outcome.returned) returned = order_[static_cast<std::size_t>(returned)];
     if (!outcome.returned.empty()) {
       Directions staying = directions_;
@@ -129,12 +130,12 @@ class Run {
       // From the back, so that places stay valid.
       for (std::size_t j = k; j-- > 0;) {
         if (columns.active[j]) {
-          erase(directions_.faint, before + j, m);
-          erase(directions_.neuron, before + j, directions_.neurons);
+          cut(directions_.faint, (before + j) * m, m);
+          cut(directions_.neuron, (before + j) * directions_.neurons, directions_.neurons);
         } else {
-          erase(staying.visible, j, m);
-          erase(staying.visible_neuron, j, directions_.neurons);
-          erase(order_, j, 1);
+          cut(staying.visible, j * m, m);
+          cut(staying.visible_neuron, j * directions_.neurons, directions_.neurons);
+          cut(order_, j, 1);
         }
       }
       directions_.visible = std::move(staying.visible);
@@ -143,13 +144,7 @@ class Run {
     return outcome;
   }
 
-  template <typename T>
-  static void erase(std::vector<T>& values, std::size_t at, std::size_t size) {
-    const auto from = values.begin() + static_cast<std::ptrdiff_t>(at * size);
-    values.erase(from, from + static_cast<std::ptrdiff_t>(size));
-  }
-
-  void loop() {
+  AGF_CORE void loop() {
     refresh();
     path_.points.push_back({state_.time, state_.scaled_time, loss_, state_.time});
     const bool any_active = directions_.visible_count() > 0;
@@ -159,7 +154,7 @@ class Run {
     }
     const auto target = problem_.make_signal();
     problem_.residual(nullptr, 0, *target);
-    tolerance_ = 0.5 * inert * modes(problem_, backend_, path_.stats, *target).rate.back();
+    tolerance_ = 0.5 * inert_part * modes(problem_, backend_, path_.stats, *target).rate.back();
     if (any_active && std::isfinite(state_.phase_elapsed) && state_.phase_elapsed < options_.active_time &&
         loss_ > options_.loss_tol) {
       phase(options_.active_time - state_.phase_elapsed, 0);
@@ -171,7 +166,7 @@ class Run {
     }
   }
 
-  bool finished() {
+  AGF_CORE bool finished() {
     if (control_.poll()) {
       path_.status = control_.stop;
     } else if (!std::isfinite(loss_)) {
@@ -189,7 +184,7 @@ class Run {
   }
 
   // False where the run ends instead.
-  bool jump() {
+  AGF_CORE bool jump() {
     const Modes now = modes(problem_, backend_, path_.stats, *residual_);
     adopt(directions_, now, nullptr, structured_);
     structured_ = true;
@@ -209,7 +204,7 @@ class Run {
     }
     Growth growth(directions_, now.rate, backend_);
     double slope = 0;
-    std::vector<double> logs;
+    Array<double> logs;
     growth.at(finish, slope, &logs);
     Directions then = directions_;
     then.grow(now.rate, finish);
@@ -223,8 +218,10 @@ class Run {
     jump.neuron = directions_.learned;
     jump.direction = directions_.direction(0);
     jump.loss_before = loss_;
-    std::vector<double> gradient(directions_.params);
-    problem_.utility(jump.direction.data(), 1, *residual_, &jump.utility, gradient.data(), Shape{true, nullptr});
+    Array<double> gradient(directions_.params);
+    Array<double> utility(1);
+    problem_.utility(jump.direction.data(), 1, *residual_, utility.data(), gradient.data(), Shape{true, nullptr});
+    jump.utility = utility[0];
     ++path_.stats.evaluations;
     const double steepest = norm(gradient.size(), gradient.data());
     jump.alignment = steepest > 0 ? dot(gradient.size(), jump.direction.data(), gradient.data()) / steepest : 0;
@@ -264,12 +261,10 @@ class Run {
 
 }  // namespace
 
-Trajectory alternate_directions(const Problem& problem, Backend& backend, Control& control, const State& start,
-                                const AlternateOptions& options) {
-  // Once only: what it takes to leave in order may call kernels again.
-  const std::function<bool()> ask = [&control]() { return !control.stopping && control.poll(); };
-  const InterruptionScope scope(ask);
-  return Run(problem, backend, control, start, options).go();
+AGF_CORE AGF_APART Trajectory alternate_directions(const Problem& problem, Backend& backend, Control& control,
+                                                   const State& start, const AlternateOptions& options) {
+  const Listening listening(control);
+  return DirectionAlternation(problem, backend, control, start, options).go();
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

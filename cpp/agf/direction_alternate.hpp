@@ -4,11 +4,11 @@
 
 #include "alternate.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 // Jump::neuron and Jump::activated are order indices of the directions, Jump::direction the (w, a) singular pair.
 // Options as for `alternate`; adaptive rates change nothing at kappa = 2.
-Trajectory alternate_directions(const Problem& problem, Backend& backend, Control& control, const State& start,
-                                const AlternateOptions& options);
+AGF_CORE Trajectory alternate_directions(const Problem& problem, Backend& backend, Control& control, const State& start,
+                                         const AlternateOptions& options);
 
-}  // namespace agf
+}  // namespace AGF_SPACE

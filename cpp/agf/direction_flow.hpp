@@ -3,10 +3,10 @@
 
 #include "flow.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 // Options as for `gradient_flow`; adaptive rates change nothing at kappa = 2.
-Trajectory gradient_flow_of_directions(const Problem& problem, Backend& backend, Control& control, const State& start,
-                                       const FlowOptions& options);
+AGF_CORE Trajectory gradient_flow_of_directions(const Problem& problem, Backend& backend, Control& control,
+                                                const State& start, const FlowOptions& options);
 
-}  // namespace agf
+}  // namespace AGF_SPACE

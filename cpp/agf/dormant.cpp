@@ -1,35 +1,33 @@
 #include "dormant.hpp"
 
 #include <algorithm>
-#include <array>
 #include <numeric>
 
+#include "entries.hpp"
 #include "integrate.hpp"
 #include "interrupt.hpp"
 #include "sphere.hpp"
 #include "tableau.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
-// Crossing times that agree to this relative distance are one event (exact ties by symmetry).
-constexpr double tie = 1e-12;
-constexpr long most_rounds = 100000;
+AGF_TABLE long most_rounds = 100000;
 // A log-norm this close to the threshold has landed: what is left is closed along the tangent, to its square.
-constexpr double landed = 1e-8;
+AGF_TABLE double landed = 1e-8;
 // An aligned neuron's plateau is a straight line, and its steps grow by this factor.
-constexpr double longest_stride = 30;
+AGF_TABLE double longest_stride = 30;
 // ln(1 / rounding error), and the speed (relative to the growth of small displacements) of a neuron at rest as far as
 // an active phase's residual tells.
-constexpr double forgetting = 36, at_rest = 1e-6;
+AGF_TABLE double forgetting = 36, at_rest = 1e-6;
 // Beyond these the matrices of all neurons no longer fit comfortably: conjugate gradients instead.
-constexpr std::size_t most_dense_params = 512, most_dense_entries = 60'000'000;
+AGF_TABLE std::size_t most_dense_params = 512, most_dense_entries = 60'000'000;
 
 class DormantField final : public Field {
  public:
-  DormantField(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual, std::size_t count,
-               Accuracy accuracy)
+  AGF_CORE DormantField(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual,
+                        std::size_t count, Accuracy accuracy)
       : problem_(problem),
         backend_(backend),
         stats_(stats),
@@ -44,84 +42,96 @@ class DormantField final : public Field {
         stale_(count, 1),
         shift_(count, 0.0),
         coupling_(count * m_),
-        ramp_(problem.kinked() ? count : 0, accuracy.ramp * problem.input_scale()) {
+        ramp_(problem.kinked() ? count : 0, accuracy.ramp * problem.input_scale()),
+        origin_(m_, 0.0) {
     if (dense_) {
       jacobian_.resize(count * m_ * m_);
       factor_.resize(count * m_ * m_);
     }
   }
 
-  std::size_t size() const override { return m_ + 1; }
+  AGF_CORE std::size_t size() const override { return m_ + 1; }
 
-  Shape shape() const { return Shape{true, ramp_.empty() ? nullptr : ramp_.data()}; }
+  AGF_CORE Shape shape() const { return Shape{true, ramp_.empty() ? nullptr : ramp_.data()}; }
 
-  void rhs(const std::vector<int>& which, const double* y, double* f) override {
-    const std::size_t count = which.size();
-    points_.resize(count * m_);
-    slopes_.resize(count * m_);
-    for (std::size_t k = 0; k < count; ++k)
-      for (std::size_t i = 0; i < m_; ++i)
-        points_[k * m_ + i] = direction[static_cast<std::size_t>(which[k]) * m_ + i] + y[k * (m_ + 1) + i];
-    problem_.utility(points_.data(), count, residual_, nullptr, slopes_.data(), shape());
-    ++stats_.evaluations;
-    for (std::size_t k = 0; k < count; ++k)
-      sphere::flow(m_, kappa_, &direction[static_cast<std::size_t>(which[k]) * m_], y + k * (m_ + 1), &slopes_[k * m_],
-                   f + k * (m_ + 1));
+  AGF_CORE void rhs(const Array<int>& which, const double* y, double* f) override {
+    const std::size_t count = which.size(), m = m_;
+    points_.resize(count * m);
+    const int* const at = which.data();
+    const double* const u = direction.data();
+    double* const points = points_.data();
+    each_entry(count, m, [=](std::size_t k, std::size_t e) {
+      points[k * m + e] = u[static_cast<std::size_t>(at[k]) * m + e] + y[k * (m + 1) + e];
+    });
+    evaluate(count);
+    const double* const slopes = slopes_.data();
+    const double kappa = kappa_;
+    each_task(count, [=](std::size_t k) {
+      sphere::flow(m, kappa, u + static_cast<std::size_t>(at[k]) * m, y + k * (m + 1), slopes + k * m, f + k * (m + 1));
+    });
   }
 
-  // F at v = 0, and the gradient there for the Jacobian.
-  void start(const std::vector<int>& which, double* f) {
-    const std::vector<double> zero(which.size() * (m_ + 1), 0.0);
-    rhs(which, zero.data(), f);
-    for (std::size_t k = 0; k < which.size(); ++k) {
-      const auto i = static_cast<std::size_t>(which[k]);
-      std::copy_n(&slopes_[k * m_], m_, &gradient[i * m_]);
-      stale_[i] = 1;
-    }
+  // F at v = 0 to the neurons' own rows of f, and the gradient there for the Jacobian.
+  AGF_CORE void start(const Array<int>& which, double* f) {
+    if (which.empty()) return;
+    const std::size_t count = which.size(), m = m_;
+    gather(which);
+    evaluate(count);
+    const int* const at = which.data();
+    const double *const u = direction.data(), *const slopes = slopes_.data(), *const origin = origin_.data();
+    double* const g = gradient.data();
+    char* const stale = stale_.data();
+    const double kappa = kappa_;
+    each_task(count, [=](std::size_t k) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      sphere::flow(m, kappa, u + i * m, origin, slopes + k * m, f + i * (m + 1));
+      for (std::size_t e = 0; e < m; ++e) g[i * m + e] = slopes[k * m + e];
+      stale[i] = 1;
+    });
   }
 
-  void linearize(const std::vector<int>& which) {
-    std::vector<int> need;
+  AGF_CORE void linearize(const Array<int>& which) {
+    need_.clear();
     for (int i : which)
-      if (stale_[static_cast<std::size_t>(i)]) need.push_back(i);
-    if (need.empty()) return;
+      if (stale_[static_cast<std::size_t>(i)]) need_.push_back(i);
+    if (need_.empty()) return;
     ++stats_.hessians;
-    gather(need);
+    const std::size_t count = need_.size(), m = m_;
+    gather(need_);
     if (dense_) {
-      scratch_.resize(need.size() * m_ * m_);
-      problem_.utility_hessian(points_.data(), need.size(), residual_, scratch_.data(), shape());
+      scratch_.resize(count * m * m);
+      problem_.utility_hessian(points_.data(), count, residual_, scratch_.data(), shape());
+      jacobians(need_, coupling_.data(), jacobian_.data());
     } else {
-      scratch_.resize(need.size() * m_);
-      problem_.curvature_vector(points_.data(), points_.data(), need.size(), residual_, nullptr, scratch_.data(),
-                                shape());
+      scratch_.resize(count * m);
+      problem_.curvature_vector(points_.data(), points_.data(), count, residual_, nullptr, scratch_.data(), shape());
+      const int* const at = need_.data();
+      const double *const u = direction.data(), *const g = gradient.data(), *const bent = scratch_.data();
+      double* const coupling = coupling_.data();
+      each_task(count, [=](std::size_t k) {
+        const std::size_t row = static_cast<std::size_t>(at[k]) * m;
+        sphere::couple(m, u + row, g + row, bent + k * m, coupling + row);
+      });
     }
-    for (std::size_t k = 0; k < need.size(); ++k) {
-      const auto i = static_cast<std::size_t>(need[k]);
-      const double* u = &direction[i * m_];
-      if (dense_) {
-        std::copy_n(&scratch_[k * m_ * m_], m_ * m_, &jacobian_[i * m_ * m_]);
-        sphere::linearize(m_, u, &gradient[i * m_], &jacobian_[i * m_ * m_], &coupling_[i * m_]);
-      } else {
-        for (std::size_t e = 0; e < m_; ++e) coupling_[i * m_ + e] = scratch_[k * m_ + e] + gradient[i * m_ + e];
-        sphere::project(m_, u, &coupling_[i * m_]);
-      }
-      stale_[i] = 0;
-    }
+    for (int i : need_) stale_[static_cast<std::size_t>(i)] = 0;
   }
 
   // Prepares the step sizes h; failed[i] where the step is too long for an unstable direction to be followed: an
   // L-stable method would damp a mode of growth rate mu once mu h > 1 / gamma, and see no error if it is still tiny.
-  void factor(const std::vector<int>& which, const double* h) {
+  AGF_CORE void factor(const Array<int>& which, const double* h) {
     auto one = [&](std::size_t k) {
       const auto i = static_cast<std::size_t>(which[k]);
       failed[i] = 0;
       shift_[i] = 1 / (Rodas5P::gamma * h[k]);
       if (!dense_) return;
-      double* matrix = &factor_[i * m_ * m_];
+      const std::size_t m = m_;
+      const double* const jacobian = &jacobian_[i * m * m];
+      double* const matrix = &factor_[i * m * m];
       for (const double shift : {1 / h[k], shift_[i]}) {
-        for (std::size_t e = 0; e < m_ * m_; ++e) matrix[e] = -jacobian_[i * m_ * m_ + e];
-        for (std::size_t e = 0; e < m_; ++e) matrix[e * m_ + e] += shift;
-        if (!backend_.cholesky(m_, matrix)) {
+        each_below(m, [=](std::size_t a, std::size_t b) {
+          matrix[a * m + b] = a == b ? shift - jacobian[a * m + b] : -jacobian[a * m + b];
+        });
+        if (!backend_.cholesky(m, matrix)) {
           failed[i] = 1;
           return;
         }
@@ -133,58 +143,69 @@ class DormantField final : public Field {
       for (std::size_t k = 0; k < which.size(); ++k) one(k);
   }
 
-  bool solve(const std::vector<int>& which, double* x) override {
+  AGF_CORE bool solve(const Array<int>& which, double* x) override {
+    const std::size_t m = m_;
     for (std::size_t k = 0; k < which.size(); ++k) {
       const auto i = static_cast<std::size_t>(which[k]);
-      double* row = x + k * (m_ + 1);
-      if (failed[i]) {
-        std::fill_n(row, m_ + 1, 0.0);
-        continue;
-      }
+      double* row = x + k * (m + 1);
+      if (failed[i]) continue;
       if (dense_)
-        backend_.cholesky_solve(m_, &factor_[i * m_ * m_], row, 1);
+        backend_.cholesky_solve(m, &factor_[i * m * m], row, 1);
       else if (!krylov(i, row))
         failed[i] = 1;
-      row[m_] = (row[m_] + dot(m_, &coupling_[i * m_], row)) / shift_[i];
     }
+    const int* const at = which.data();
+    const char* const lost = failed.data();
+    const double *const coupling = coupling_.data(), *const shift = shift_.data();
+    each_task(which.size(), [=](std::size_t k) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      double* const row = x + k * (m + 1);
+      if (lost[i])
+        for (std::size_t e = 0; e <= m; ++e) row[e] = 0;
+      else
+        row[m] = (row[m] + dot(m, coupling + i * m, row)) / shift[i];
+    });
     return true;
   }
 
   // Whether by the latest linearisation every tangent displacement decays faster than e^{-rate s}.
-  bool contracts(int neuron, double rate) {
+  AGF_CORE bool contracts(int neuron, double rate) {
     if (!dense_) return false;
     const auto i = static_cast<std::size_t>(neuron);
-    const double* u = &direction[i * m_];
-    const double* jacobian = &jacobian_[i * m_ * m_];
+    const std::size_t m = m_;
+    const double* const u = &direction[i * m];
+    const double* const jacobian = &jacobian_[i * m * m];
+    bent_.resize(m);
+    double* const bent = bent_.data();
+    each_task(m, [=](std::size_t a) { bent[a] = dot(m, jacobian + a * m, u); });
     double along = 0;
-    for (std::size_t a = 0; a < m_; ++a) along -= u[a] * dot(m_, jacobian + a * m_, u);
+    for (std::size_t a = 0; a < m; ++a) along -= u[a] * bent[a];
     // The normal direction is none of them.
     const double normal = std::max(rate, 0.0) + std::abs(along) - along;
-    double* matrix = &factor_[i * m_ * m_];
-    for (std::size_t a = 0; a < m_; ++a) {
-      for (std::size_t b = 0; b < m_; ++b) matrix[a * m_ + b] = normal * u[a] * u[b] - jacobian[a * m_ + b];
-      matrix[a * m_ + a] -= rate;
-    }
-    return backend_.cholesky(m_, matrix);
+    double* const matrix = &factor_[i * m * m];
+    each_below(m, [=](std::size_t a, std::size_t b) {
+      const double entry = normal * u[a] * u[b] - jacobian[a * m + b];
+      matrix[a * m + b] = a == b ? entry - rate : entry;
+    });
+    return backend_.cholesky(m, matrix);
   }
 
   // Largest growth rate of a small tangent displacement; `mode` gets its direction.
-  double growth(int neuron, double* mode) {
-    const auto i = static_cast<std::size_t>(neuron);
-    const double* u = &direction[i * m_];
-    std::vector<double> matrix(m_ * m_), values(m_);
-    gather({neuron});
-    problem_.utility_hessian(points_.data(), 1, residual_, matrix.data(), shape());
-    std::vector<double> coupling(m_);
-    sphere::linearize(m_, u, &gradient[i * m_], matrix.data(), coupling.data());
-    double bound = 0;
-    for (double e : matrix) bound += e * e;
-    bound = 2 * std::sqrt(bound) + 1e-300;
-    for (std::size_t a = 0; a < m_; ++a)
-      for (std::size_t b = 0; b < m_; ++b) matrix[a * m_ + b] -= bound * u[a] * u[b];
-    backend_.eigen(m_, matrix.data(), values.data());
-    std::copy_n(&matrix[(m_ - 1) * m_], m_, mode);
-    return values[m_ - 1];
+  AGF_CORE double growth(int neuron, double* mode) {
+    const std::size_t m = m_;
+    const double* const u = &direction[static_cast<std::size_t>(neuron) * m];
+    need_.assign(1, neuron);
+    gather(need_);
+    scratch_.resize(m * m);
+    problem_.utility_hessian(points_.data(), 1, residual_, scratch_.data(), shape());
+    Array<double> matrix(m * m), values(m);
+    jacobians(need_, nullptr, matrix.data());
+    double* const entries = matrix.data();
+    const double bound = 2 * std::sqrt(total(m * m, [=](std::size_t e) { return entries[e] * entries[e]; })) + 1e-300;
+    each_below(m, [=](std::size_t a, std::size_t b) { entries[a * m + b] -= bound * u[a] * u[b]; });
+    backend_.eigen(m, entries, values.data());
+    each(m, [=](std::size_t e) { mode[e] = entries[(m - 1) * m + e]; });
+    return values[m - 1];
   }
 
  private:
@@ -197,31 +218,75 @@ class DormantField final : public Field {
   bool dense_;
 
  public:
-  std::vector<double> direction, gradient;
-  std::vector<char> failed;
+  Array<double> direction, gradient;
+  Array<char> failed;
 
  private:
-  std::vector<char> stale_;
-  std::vector<double> shift_, coupling_, ramp_;
-  std::vector<double> points_, slopes_, scratch_, jacobian_, factor_;
+  Array<char> stale_;
+  Array<double> shift_, coupling_, ramp_;
+  Array<double> origin_;  // (params) zeros
+  Array<double> points_, slopes_, scratch_, bent_, radial_, along_, jacobian_, factor_;
+  Array<int> need_;
 
-  void gather(const std::vector<int>& which) {
-    points_.resize(which.size() * m_);
-    for (std::size_t k = 0; k < which.size(); ++k)
-      std::copy_n(&direction[static_cast<std::size_t>(which[k]) * m_], m_, &points_[k * m_]);
+  AGF_CORE void gather(const Array<int>& which) {
+    const std::size_t m = m_;
+    points_.resize(which.size() * m);
+    const int* const at = which.data();
+    const double* const u = direction.data();
+    double* const points = points_.data();
+    each_entry(which.size(), m,
+               [=](std::size_t k, std::size_t e) { points[k * m + e] = u[static_cast<std::size_t>(at[k]) * m + e]; });
   }
 
-  bool krylov(std::size_t i, double* b) {
-    const double* u = &direction[i * m_];
-    const double radial = dot(m_, u, &gradient[i * m_]);
+  AGF_CORE void evaluate(std::size_t count) {
+    slopes_.resize(count * m_);
+    problem_.utility(points_.data(), count, residual_, nullptr, slopes_.data(), shape());
+    ++stats_.evaluations;
+  }
+
+  // The Jacobians from the Hessians in `scratch_`. To the neurons' own places, with the couplings; those of the list
+  // without.
+  AGF_CORE void jacobians(const Array<int>& which, double* couplings, double* out) {
+    const std::size_t count = which.size(), m = m_;
+    bent_.resize(count * m);
+    radial_.resize(count);
+    along_.resize(count);
+    const int* const at = which.data();
+    const double *const u = direction.data(), *const g = gradient.data(), *const hessian = scratch_.data();
+    double *const bent = bent_.data(), *const radial = radial_.data(), *const along = along_.data();
+    each_entry(count, m, [=](std::size_t k, std::size_t a) {
+      bent[k * m + a] = dot(m, hessian + (k * m + a) * m, u + static_cast<std::size_t>(at[k]) * m);
+    });
+    each_task(count, [=](std::size_t k) {
+      const std::size_t row = static_cast<std::size_t>(at[k]) * m;
+      radial[k] = dot(m, u + row, g + row);
+      along[k] = dot(m, u + row, bent + k * m);
+      if (couplings) sphere::couple(m, u + row, g + row, bent + k * m, couplings + row);
+    });
+    const bool own = couplings != nullptr;
+    each_entry(count, m, m, [=](std::size_t k, std::size_t a, std::size_t b) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      const double *const ui = u + i * m, *const bu = bent + k * m;
+      out[((own ? i : k) * m + a) * m + b] =
+          sphere::project_entry(hessian[(k * m + a) * m + b], ui[a], ui[b], bu[a], bu[b], along[k]);
+    });
+    each_entry(count, m, [=](std::size_t k, std::size_t a) {
+      out[((own ? static_cast<std::size_t>(at[k]) : k) * m + a) * m + a] -= radial[k];
+    });
+  }
+
+  AGF_CORE bool krylov(std::size_t i, double* b) {
+    const std::size_t m = m_;
+    const double* const u = &direction[i * m];
+    const double moved = shift_[i] + dot(m, u, &gradient[i * m]);
     // An error e of the residual moves the step by gamma h e: two digits below what the step is tested for.
-    const auto close = [&](const std::vector<double>& residual) {
+    const auto close = [&](const Array<double>& residual) {
       return norm(m_, residual.data()) <= 0.01 * tolerance_ * shift_[i];
     };
     return conjugate_gradients(m_, b, close, 1000, [&](const double* v, double* out) {
       problem_.curvature_vector(u, v, 1, residual_, nullptr, out, shape());
-      sphere::project(m_, u, out);
-      for (std::size_t e = 0; e < m_; ++e) out[e] = (shift_[i] + radial) * v[e] - out[e];
+      const double along = total(m, [=](std::size_t e) { return u[e] * out[e]; });
+      each(m, [=](std::size_t e) { out[e] = moved * v[e] - (out[e] - along * u[e]); });
     });
   }
 };
@@ -229,18 +294,18 @@ class DormantField final : public Field {
 // lambda over one accepted step as the dense output's polynomial, and the physical time that it takes.
 struct LogNormPath {
   double start = 0, end = 0, h = 0;
-  std::array<double, 3> dense{};
+  double dense[3] = {};
 
-  double at(double s) const {
+  AGF_CORE double at(double s) const {
     return (1 - s) * start + s * (end + (1 - s) * (dense[0] + s * (dense[1] + s * dense[2])));
   }
-  double slope(double s) const {
+  AGF_CORE double slope(double s) const {
     const double inner = dense[0] + s * (dense[1] + s * dense[2]);
     return end - start + (1 - 2 * s) * inner + s * (1 - s) * (dense[1] + 2 * s * dense[2]);
   }
 
   // First s at which lambda rises through the level; > 1 where it does not.
-  double crossing(double level) const {
+  AGF_CORE double crossing(double level) const {
     constexpr int cells = 32;
     double before = start - level;
     for (int i = 1; i <= cells; ++i) {
@@ -259,7 +324,7 @@ struct LogNormPath {
   }
 
   // int_0^s exp(-degree (lambda - reference)) h ds', degree = kappa - 2 of the clock.
-  double duration(double degree, double reference, double s) const {
+  AGF_CORE double duration(double degree, double reference, double s) const {
     if (degree == 0) return s * h;
     static constexpr double node[4] = {0.1834346424956498, 0.5255324099163290, 0.7966664774136267, 0.9602898564975363};
     static constexpr double weight[4] = {0.3626837833783620, 0.3137066458778873, 0.2223810344533745,
@@ -283,7 +348,7 @@ struct LogNormPath {
   }
 
   // The s at which `duration` reaches `target`; 1 if it does not.
-  double moment(double degree, double reference, double target) const {
+  AGF_CORE double moment(double degree, double reference, double target) const {
     if (degree == 0) return std::clamp(target / h, 0.0, 1.0);
     if (duration(degree, reference, 1) <= target) return 1;
     double low = 0, high = 1;
@@ -299,20 +364,45 @@ struct Runner {
   double log_norm = 0;   // lambda now
   double reference = 0;  // lambda at the start of the phase
   double elapsed = 0;    // physical time in units of exp((2 - clock) reference)
+  double log_elapsed = -infinity;
   double h = 0;
   double crossed = infinity;  // ln of the crossing time
   double spent = 0;           // its own clock
   bool rejected = false, inert = false;
   // The last accepted step, to go back into.
   LogNormPath path;
-  std::vector<double> before;
   double elapsed_before = 0;
+
+  // An accepted step of size `step`; degree = kappa - 2 of the clock.
+  AGF_CORE void pass(const LogNormPath& along, double degree, double step) {
+    path = along;
+    elapsed_before = elapsed;
+    elapsed += path.duration(degree, reference, 1);
+    spent += step;
+    log_norm = path.end;
+  }
+  AGF_CORE void look_at_clock(double degree) { log_elapsed = std::log(elapsed) - degree * reference; }
+};
+
+enum class Tried : char { rejected, landing, accepted };
+
+// What a step leaves, a row for each neuron that tried: its place among all, where it was and where it came.
+struct Rows {
+  std::size_t m = 0;
+  const int* which = nullptr;
+  const double *h = nullptr, *y0 = nullptr, *y1 = nullptr, *error = nullptr, *dense[3] = {};
+
+  AGF_CORE std::size_t neuron(std::size_t k) const { return static_cast<std::size_t>(which[k]); }
+  AGF_CORE LogNormPath path(std::size_t k) const {
+    const std::size_t e = k * (m + 1) + m;
+    return {y0[e], y1[e], h[k], {dense[0][e], dense[1][e], dense[2][e]}};
+  }
 };
 
 }  // namespace
 
-static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& control, Stats& stats,
-                            const Signal& residual, const RaceOptions& options, std::vector<Dormant>& neurons) {
+AGF_CORE static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& control, Stats& stats,
+                                     const Signal& residual, const RaceOptions& options, Array<Dormant>& neurons) {
   const std::size_t m = problem.params(), count = neurons.size(), size = m + 1;
   const double degree = options.clock - 2;
   const Accuracy accuracy = agf::accuracy(options.rtol, problem, true);
@@ -321,71 +411,73 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
   if (count == 0) return outcome;
 
   DormantField field(problem, backend, stats, residual, count, accuracy);
-  std::vector<Runner> runners(count);
-  std::vector<double> f(count * size);
-  std::vector<int> all(count);
+  Array<Runner> runners(count);
+  Array<double> f(count * size), before(count * m);
+  Array<int> all(count);
   std::iota(all.begin(), all.end(), 0);
-  for (std::size_t i = 0; i < count; ++i) {
-    std::copy_n(neurons[i].direction.data(), m, &field.direction[i * m]);
-    runners[i].log_norm = runners[i].reference = neurons[i].log_norm;
-  }
-  field.start(all, f.data());
-  for (std::size_t i = 0; i < count; ++i) {
-    const double rate = norm(m, &field.gradient[i * m]);
-    runners[i].h = neurons[i].hint > 0 ? neurons[i].hint : (rate > 0 ? 0.05 / rate : 1.0);
-    if (neurons[i].log_norm >= options.threshold && f[i * size + m] > 0) runners[i].crossed = -infinity;
+  Runner* const runner_of = runners.data();
+  double *const direction = field.direction.data(), *const earlier = before.data();
+  {
+    const Dormant* const from = neurons.data();
+    each_entry(count, m, [=](std::size_t i, std::size_t e) { direction[i * m + e] = from[i].direction[e]; });
+    field.start(all, f.data());
+    const double *const gradient = field.gradient.data(), *const flow = f.data();
+    const double threshold = options.threshold;
+    each_task(count, [=](std::size_t i) {
+      Runner& runner = runner_of[i];
+      runner.log_norm = runner.reference = from[i].log_norm;
+      const double rate = norm(m, gradient + i * m);
+      runner.h = from[i].hint > 0 ? from[i].hint : (rate > 0 ? 0.05 / rate : 1.0);
+      if (from[i].log_norm >= threshold && flow[i * size + m] > 0) runner.crossed = -infinity;
+    });
   }
 
-  std::vector<int> forgetful;
+  Array<int> forgetful;
   for (int i : all)
     if (neurons[static_cast<std::size_t>(i)].contracted) forgetful.push_back(i);
   field.linearize(forgetful);
   for (int i : forgetful) {
     // On an unstable point, what it would leave along was forgotten on the way there.
-    std::vector<double> mode(m);
+    Array<double> mode(m);
     outcome.unresolved = outcome.unresolved ||
                          (!field.contracts(i, -10 * options.inert) &&
                           norm(m, &f[static_cast<std::size_t>(i) * size]) <= at_rest * field.growth(i, mode.data()));
   }
 
-  auto log_time = [&](const Runner& runner, double elapsed) { return std::log(elapsed) - degree * runner.reference; };
   double finish = options.log_limit;
   for (const auto& runner : runners) finish = std::min(finish, runner.crossed);
 
   // Between kinks a long step is soon too long.
   const double stride = problem.kinked() ? usual_stride : longest_stride;
   Trial trial;
-  std::vector<int> which, accepted;
-  std::vector<double> h, y0, f0, rows(size);
+  Array<int> which, accepted;
+  Array<double> h, y0, f0, reach;
+  Array<Tried> tried;
 
   // One step of each system in `which` with sizes h; leaves rows of `trial` in that order.
   auto step = [&]() {
-    y0.assign(which.size() * size, 0.0);
+    y0.resize(which.size() * size);
     f0.resize(which.size() * size);
-    for (std::size_t k = 0; k < which.size(); ++k) {
-      const auto i = static_cast<std::size_t>(which[k]);
-      y0[k * size + m] = runners[i].log_norm;
-      std::copy_n(&f[i * size], size, &f0[k * size]);
-    }
+    const int* const at = which.data();
+    const double* const flow = f.data();
+    double *const y = y0.data(), *const slope = f0.data();
+    each_entry(which.size(), size, [=](std::size_t k, std::size_t e) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      y[k * size + e] = e < m ? 0 : runner_of[i].log_norm;
+      slope[k * size + e] = flow[i * size + e];
+    });
     field.linearize(which);
     field.factor(which, h.data());
     implicit_step(field, which, h.data(), y0.data(), f0.data(), trial);
+    return Rows{m,
+                which.data(),
+                h.data(),
+                y0.data(),
+                trial.y1.data(),
+                trial.error.data(),
+                {trial.dense[0].data(), trial.dense[1].data(), trial.dense[2].data()}};
   };
-  auto path_of = [&](std::size_t k) {
-    const std::size_t e = k * size + m;
-    return LogNormPath{y0[e], trial.y1[e], h[k], {trial.dense[0][e], trial.dense[1][e], trial.dense[2][e]}};
-  };
-  auto settle = [&](std::size_t i, std::size_t k) {
-    sphere::rebase(m, &field.direction[i * m], &trial.y1[k * size]);
-    runners[i].log_norm = trial.y1[k * size + m];
-  };
-  auto restart = [&](const std::vector<int>& moved) {
-    if (moved.empty()) return;
-    rows.resize(moved.size() * size);
-    field.start(moved, rows.data());
-    for (std::size_t k = 0; k < moved.size(); ++k)
-      std::copy_n(&rows[k * size], size, &f[static_cast<std::size_t>(moved[k]) * size]);
-  };
+  auto restart = [&](const Array<int>& moved) { field.start(moved, f.data()); };
 
   long rounds = 0;
   for (;; ++rounds) {
@@ -399,90 +491,101 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
       const Runner& runner = runners[i];
       if (runner.crossed < infinity || (runner.inert && finish == infinity)) continue;
       // Slightly past the finish, so that ties are seen.
-      if (log_time(runner, runner.elapsed) > finish + 2 * tie) continue;
+      if (runner.log_elapsed > finish + 2 * tie) continue;
       which.push_back(static_cast<int>(i));
       h.push_back(runner.h);
     }
     if (which.empty() || finish == -infinity) break;
-    step();
+    const Rows rows = step();
 
+    tried.resize(which.size());
+    reach.resize(which.size());
+    {
+      Tried* const verdict = tried.data();
+      double* const fraction = reach.data();
+      const char* const failed = field.failed.data();
+      const double threshold = options.threshold;
+      each_task(which.size(), [=](std::size_t k) {
+        const std::size_t i = rows.neuron(k);
+        Runner& runner = runner_of[i];
+        const double *const y1 = rows.y1 + k * size, *const off = rows.error + k * size;
+        double error = infinity;
+        if (!failed[i]) {
+          const double change = std::abs(y1[m] - rows.y0[k * size + m]);
+          error = std::max(norm(m, off) / tolerance, std::abs(off[m]) / (tolerance * std::max(1.0, change)));
+          // Beyond a turn of about a radian the chart is a poor one.
+          if (!(norm(m, y1) < 2)) error = infinity;
+        }
+        const double factor = step_factor(error, runner.rejected, stride);
+        if (!(error <= 1)) {
+          verdict[k] = Tried::rejected;
+          runner.rejected = true;
+          runner.h *= failed[i] ? 0.5 : std::min(factor, 0.9);
+          return;
+        }
+        runner.rejected = false;
+        const LogNormPath path = rows.path(k);
+        fraction[k] = path.crossing(threshold);
+        if (fraction[k] <= 1) {
+          verdict[k] = Tried::landing;
+          return;
+        }
+        verdict[k] = Tried::accepted;
+        for (std::size_t e = 0; e < m; ++e) earlier[i * m + e] = direction[i * m + e];
+        runner.pass(path, degree, rows.h[k]);
+        runner.look_at_clock(degree);
+        sphere::rebase(m, direction + i * m, y1);
+        runner.h = rows.h[k] * factor;
+      });
+    }
     accepted.clear();
-    std::vector<int> landing;
-    std::vector<double> landing_h;
+    Array<int> landing;
+    Array<double> landing_h;
     for (std::size_t k = 0; k < which.size(); ++k) {
-      const auto i = static_cast<std::size_t>(which[k]);
-      Runner& runner = runners[i];
-      double error = infinity;
-      if (!field.failed[i]) {
-        const double change = std::abs(trial.y1[k * size + m] - y0[k * size + m]);
-        error = std::max(norm(m, &trial.error[k * size]) / tolerance,
-                         std::abs(trial.error[k * size + m]) / (tolerance * std::max(1.0, change)));
-        // Beyond a turn of about a radian the chart is a poor one.
-        if (!(norm(m, &trial.y1[k * size]) < 2)) error = infinity;
-      }
-      const double factor = step_factor(error, runner.rejected, stride);
-      if (!(error <= 1)) {
-        ++stats.rejected;
-        runner.rejected = true;
-        runner.h *= field.failed[i] ? 0.5 : std::min(factor, 0.9);
-        continue;
-      }
-      ++stats.steps;
-      runner.rejected = false;
-      const LogNormPath path = path_of(k);
-      const double s = path.crossing(options.threshold);
-      if (s <= 1) {
-        landing.push_back(static_cast<int>(i));
-        landing_h.push_back(s * h[k]);
-        continue;
-      }
-      runner.path = path;
-      runner.before.assign(&field.direction[i * m], &field.direction[i * m] + m);
-      runner.elapsed_before = runner.elapsed;
-      runner.elapsed += path.duration(degree, runner.reference, 1);
-      runner.spent += h[k];
-      settle(i, k);
-      runner.h = h[k] * factor;
-      accepted.push_back(static_cast<int>(i));
+      ++(tried[k] == Tried::rejected ? stats.rejected : stats.steps);
+      if (tried[k] == Tried::accepted) accepted.push_back(which[k]);
+      if (tried[k] != Tried::landing) continue;
+      landing.push_back(which[k]);
+      landing_h.push_back(reach[k] * h[k]);
     }
 
     // Land on the threshold by a step of its own, so that the crossing has the method's accuracy, not its
     // interpolant's.
     if (!landing.empty()) {
+      Rows last;
       for (int pass = 0; pass < 3; ++pass) {
         which = landing;
         h = landing_h;
-        step();
+        last = step();
         bool there = true;
         for (std::size_t k = 0; k < landing.size(); ++k) {
-          const std::size_t e = k * size + m;
-          there = there && std::abs(trial.y1[e] - options.threshold) <= landed;
-          const double rate = (trial.y1[e] - y0[e]) / h[k];
-          const double slope = std::max(path_of(k).slope(1) / h[k], 0.1 * std::abs(rate));
-          if (pass < 2 && slope > 0)
-            landing_h[k] = std::max(0.5 * h[k], h[k] - (trial.y1[e] - options.threshold) / slope);
+          const LogNormPath path = last.path(k);
+          there = there && std::abs(path.end - options.threshold) <= landed;
+          const double rate = (path.end - path.start) / h[k];
+          const double slope = std::max(path.slope(1) / h[k], 0.1 * std::abs(rate));
+          if (pass < 2 && slope > 0) landing_h[k] = std::max(0.5 * h[k], h[k] - (path.end - options.threshold) / slope);
         }
         if (there) break;
       }
-      for (std::size_t k = 0; k < landing.size(); ++k) {
-        const auto i = static_cast<std::size_t>(landing[k]);
-        Runner& runner = runners[i];
-        const LogNormPath path = path_of(k);
-        runner.path = path;
-        runner.before.assign(&field.direction[i * m], &field.direction[i * m] + m);
-        runner.elapsed_before = runner.elapsed;
-        runner.elapsed += path.duration(degree, runner.reference, 1);
-        runner.spent += h[k];
-        settle(i, k);
-        const double slope = path.slope(1) / h[k];
+      const double threshold = options.threshold;
+      each_task(landing.size(), [=](std::size_t k) {
+        const std::size_t i = last.neuron(k);
+        Runner& runner = runner_of[i];
+        const LogNormPath path = last.path(k);
+        for (std::size_t e = 0; e < m; ++e) earlier[i * m + e] = direction[i * m + e];
+        runner.pass(path, degree, last.h[k]);
+        sphere::rebase(m, direction + i * m, last.y1 + k * size);
+        const double slope = path.slope(1) / last.h[k];
         // What rounding leaves of the distance is closed along the tangent.
         if (slope > 0)
-          runner.elapsed += (options.threshold - runner.log_norm) / slope *
-                            std::exp(-degree * (options.threshold - runner.reference));
-        runner.log_norm = options.threshold;
-        runner.crossed = log_time(runner, runner.elapsed);
-        finish = std::min(finish, runner.crossed);
-        accepted.push_back(landing[k]);
+          runner.elapsed += (threshold - runner.log_norm) / slope * std::exp(-degree * (threshold - runner.reference));
+        runner.log_norm = threshold;
+        runner.look_at_clock(degree);
+        runner.crossed = runner.log_elapsed;
+      });
+      for (int i : landing) {
+        finish = std::min(finish, runners[static_cast<std::size_t>(i)].crossed);
+        accepted.push_back(i);
       }
     }
     restart(accepted);
@@ -491,10 +594,10 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
       const auto i = static_cast<std::size_t>(a);
       Runner& runner = runners[i];
       if (runner.crossed < infinity || runner.inert) continue;
+      if (f[i * size + m] > problem.kappa() * options.inert) continue;
       const double speed = norm(m, &f[i * size]);
-      const double rate = f[i * size + m];
-      if (rate > problem.kappa() * options.inert || speed > 10 * options.inert) continue;
-      std::vector<double> mode(m);
+      if (speed > 10 * options.inert) continue;
+      Array<double> mode(m);
       const double growth = field.growth(a, mode.data());
       if (growth <= 10 * options.inert) {
         runner.inert = true;
@@ -515,25 +618,31 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
   }
 
   // Everyone to the finish.
-  std::vector<int> back, again;
-  std::vector<double> back_h;
+  Array<int> back, again;
+  Array<double> back_h;
+  reach.resize(count);
+  {
+    // Negative: it is not beyond; above 1: by more than the last step.
+    double* const fraction = reach.data();
+    const double end = finish;
+    each_task(count, [=](std::size_t i) {
+      Runner& runner = runner_of[i];
+      fraction[i] = -1;
+      if (runner.crossed <= end + tie) return;
+      const double target = std::exp(end + degree * runner.reference);
+      if (runner.elapsed <= target) return;
+      fraction[i] = 2;
+      if (runner.elapsed_before > target) return;
+      fraction[i] = runner.path.moment(degree, runner.reference, target - runner.elapsed_before);
+      for (std::size_t e = 0; e < m; ++e) direction[i * m + e] = earlier[i * m + e];
+      runner.log_norm = runner.path.start;
+    });
+  }
   for (std::size_t i = 0; i < count; ++i) {
-    Runner& runner = runners[i];
-    if (runner.crossed <= finish + tie) {
-      outcome.winners.push_back(static_cast<int>(i));
-      continue;
-    }
-    const double target = std::exp(finish + degree * runner.reference);
-    if (runner.elapsed <= target) continue;
-    if (runner.elapsed_before > target) {
-      again.push_back(static_cast<int>(i));
-      continue;
-    }
-    const double s = runner.path.moment(degree, runner.reference, target - runner.elapsed_before);
-    std::copy_n(runner.before.data(), m, &field.direction[i * m]);
-    runner.log_norm = runner.path.start;
-    back.push_back(static_cast<int>(i));
-    back_h.push_back(s * runner.path.h);
+    if (runners[i].crossed <= finish + tie) outcome.winners.push_back(static_cast<int>(i));
+    if (reach[i] < 0) continue;
+    (reach[i] > 1 ? again : back).push_back(static_cast<int>(i));
+    if (!(reach[i] > 1)) back_h.push_back(reach[i] * runners[i].path.h);
   }
   restart(back);
   which.clear();
@@ -544,12 +653,16 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
       h.push_back(back_h[k]);
     }
   if (!which.empty()) {
-    step();
-    for (std::size_t k = 0; k < which.size(); ++k) settle(static_cast<std::size_t>(which[k]), k);
+    const Rows rows = step();
+    each_task(which.size(), [=](std::size_t k) {
+      const std::size_t i = rows.neuron(k);
+      sphere::rebase(m, direction + i * m, rows.y1 + k * size);
+      runner_of[i].log_norm = rows.y1[k * size + m];
+    });
   }
   if (!again.empty()) {
     // Ran ahead by more than a step: once more from the start, to the finish.
-    std::vector<Dormant> late;
+    Array<Dormant> late;
     for (int i : again) {
       late.push_back(neurons[static_cast<std::size_t>(i)]);
       late.back().hint = 0;
@@ -562,19 +675,23 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
       outcome.end = rerun.end;
       return outcome;
     }
-    for (std::size_t k = 0; k < again.size(); ++k) {
-      const auto i = static_cast<std::size_t>(again[k]);
-      std::copy_n(late[k].direction.data(), m, &field.direction[i * m]);
-      runners[i].log_norm = late[k].log_norm;
-    }
+    const int* const at = again.data();
+    const Dormant* const from = late.data();
+    each_task(again.size(), [=](std::size_t k) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      for (std::size_t e = 0; e < m; ++e) direction[i * m + e] = from[k].direction[e];
+      runner_of[i].log_norm = from[k].log_norm;
+    });
   }
-  for (std::size_t i = 0; i < count; ++i) {
-    neurons[i].direction.assign(&field.direction[i * m], &field.direction[i * m] + m);
-    neurons[i].log_norm = runners[i].log_norm;
-    neurons[i].hint = runners[i].h;
+  Dormant* const to = neurons.data();
+  each_task(count, [=](std::size_t i) {
+    for (std::size_t e = 0; e < m; ++e) to[i].direction[e] = direction[i * m + e];
+    to[i].log_norm = runner_of[i].log_norm;
+    to[i].hint = runner_of[i].h;
+  });
+  for (std::size_t i = 0; i < count; ++i)
     neurons[i].contracted |=
         runners[i].spent > 0 && field.contracts(static_cast<int>(i), forgetting / runners[i].spent);
-  }
   outcome.log_elapsed = finish;
   if (outcome.winners.empty()) {
     outcome.end = RaceEnd::limit;
@@ -590,15 +707,16 @@ static RaceOutcome run_race(const Problem& problem, Backend& backend, Control& c
   return outcome;
 }
 
-RaceOutcome race(const Problem& problem, Backend& backend, Control& control, Stats& stats, const Signal& residual,
-                 const RaceOptions& options, std::vector<Dormant>& neurons) {
-  try {
-    return run_race(problem, backend, control, stats, residual, options, neurons);
-  } catch (const Interrupted&) {
-    RaceOutcome outcome;
+AGF_CORE RaceOutcome race(const Problem& problem, Backend& backend, Control& control, Stats& stats,
+                          const Signal& residual, const RaceOptions& options, Array<Dormant>& neurons) {
+  RaceOutcome outcome;
+  const bool done =
+      uninterrupted([&]() { outcome = run_race(problem, backend, control, stats, residual, options, neurons); });
+  if (!done) {
+    outcome = {};
     outcome.end = RaceEnd::stopped;
-    return outcome;
   }
+  return outcome;
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

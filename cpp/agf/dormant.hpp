@@ -2,21 +2,24 @@
 // log-norm rises to the threshold wins, and all others are taken to the same time.
 #pragma once
 
-#include <vector>
+#include "containers.hpp"
 
 #include "backend.hpp"
 #include "problem.hpp"
 #include "trajectory.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 struct Dormant {
-  std::vector<double> direction;
+  Array<double> direction;
   double log_norm = 0;
   double hint = 0;  // step size to begin with; 0: choose
   // A race drew it towards one point by more than a double resolves: what it came with is forgotten.
   bool contracted = false;
 };
+
+// Crossing times that agree to this relative distance are one event (exact ties by symmetry).
+AGF_TABLE double tie = 1e-12;
 
 struct RaceOptions {
   // Degree in the clock dt = exp((2 - clock) lambda) ds: kappa, or 2 with adaptive rates.
@@ -32,12 +35,12 @@ enum class RaceEnd { crossed, inert, limit, stopped, exhausted };
 struct RaceOutcome {
   RaceEnd end = RaceEnd::inert;
   double log_elapsed = -infinity;     // ln of the physical time that passed
-  std::vector<int> winners;           // places in the list, ascending: those that cross together
+  Array<int> winners;                 // places in the list, ascending: those that cross together
   double utility = 0, alignment = 0;  // of the first
   bool unresolved = false;            // a neuron rested on an unstable direction known to rounding only
 };
 
-RaceOutcome race(const Problem& problem, Backend& backend, Control& control, Stats& stats, const Signal& residual,
-                 const RaceOptions& options, std::vector<Dormant>& neurons);
+AGF_CORE RaceOutcome race(const Problem& problem, Backend& backend, Control& control, Stats& stats,
+                          const Signal& residual, const RaceOptions& options, Array<Dormant>& neurons);
 
-}  // namespace agf
+}  // namespace AGF_SPACE

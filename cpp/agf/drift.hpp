@@ -3,24 +3,24 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include "containers.hpp"
 
 #include "linear.hpp"
 #include "problem.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 class Drift {
  public:
-  explicit Drift(const Problem& problem) : problem_(problem), each_(problem.conserved_count()) {
+  AGF_CORE explicit Drift(const Problem& problem) : problem_(problem), each_(problem.conserved_count()) {
     double unused = 0;
     has_ = problem.conserved(nullptr, 0, &unused);
   }
 
-  bool has() const { return has_; }
-  double worst() const { return worst_; }
+  AGF_CORE bool has() const { return has_; }
+  AGF_CORE double worst() const { return worst_; }
 
-  void begin(const std::vector<double>& theta) {
+  AGF_CORE void begin(const Array<double>& theta) {
     if (!has_) return;
     const std::size_t count = theta.size() / problem_.params();
     start_.resize(count * each_);
@@ -29,15 +29,21 @@ class Drift {
     problem_.conserved(theta.data(), count, start_.data());
   }
 
-  void look(const std::vector<double>& theta) {
+  AGF_CORE void look(const Array<double>& theta) {
     if (!has_) return;
     const std::size_t m = problem_.params();
     problem_.conserved(theta.data(), largest_.size(), now_.data());
-    for (std::size_t i = 0; i < largest_.size(); ++i) {
-      largest_[i] = std::max(largest_[i], dot(m, &theta[i * m], &theta[i * m]));
-      for (std::size_t j = i * each_; j < (i + 1) * each_; ++j)
-        worst_ = std::max(worst_, std::abs(now_[j] - start_[j]) / largest_[i]);
-    }
+    const std::size_t kinds = each_;
+    const double *x = theta.data(), *start = start_.data(), *now = now_.data();
+    double* const size = largest_.data();
+    const double part = largest(largest_.size(), m, [=](std::size_t i) {
+      size[i] = std::max(size[i], dot(m, &x[i * m], &x[i * m]));
+      double worst = 0;
+      for (std::size_t j = i * kinds; j < (i + 1) * kinds; ++j)
+        worst = std::max(worst, std::abs(now[j] - start[j]) / size[i]);
+      return worst;
+    });
+    worst_ = std::max(worst_, part);
   }
 
  private:
@@ -45,7 +51,7 @@ class Drift {
   std::size_t each_;  // quantities of one neuron
   bool has_ = false;
   double worst_ = 0;
-  std::vector<double> start_, now_, largest_;
+  Array<double> start_, now_, largest_;
 };
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -10,26 +10,24 @@
 #include "frame.hpp"
 #include "interrupt.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
-constexpr long most_steps = 5'000'000;
-// A resting set of neurons may have an unstable direction this slow, relative to the largest curvature.
-constexpr double slowest_growth = 1e-9;
 // Relative velocities below so many roundings of the fastest rate are rounding themselves.
-constexpr double most_roundings = 64;
-constexpr double late = 3e-4;
+AGF_TABLE double most_rate_roundings = 64;
+AGF_TABLE double nearly_settled = 3e-4;
 // A valley without end: so many steps, while time grew by this factor, that did not halve what is left to gain. On the
 // way to an equilibrium it falls exponentially. Where steps are too short to tell, after this many at most.
-constexpr double falling = 0.5, growing = 1.5;
-constexpr long fewest_late_steps = 16, most_late_steps = 300;
+AGF_TABLE double falling = 0.5, growing = 1.5;
+AGF_TABLE long fewest_valley_steps = 16, most_valley_steps = 300;
 // Directions this close are one to rounding; this far apart they are two again.
-constexpr double merged_distance = 1e-14, separate_distance = 1e-6;
+AGF_TABLE double merged_distance = 1e-14, separate_distance = 1e-6;
 
-class Run {
+class FlowRun {
  public:
-  Run(const Frame& frame, Backend& backend, Control& control, const State& start, const FlowOptions& options)
+  AGF_CORE FlowRun(const Frame& frame, Backend& backend, Control& control, const State& start,
+                   const FlowOptions& options)
       : frame_(frame),
         problem_(frame.problem()),
         backend_(backend),
@@ -48,21 +46,17 @@ class Run {
     start_time_ = clock();
   }
 
-  Trajectory go() {
+  AGF_CORE Trajectory go() {
     for (std::size_t i = 0; i < state_.count; ++i)
       (state_.log_norm[i] >= level_ ? coupled_ : faint_).push_back(index(i));
-    try {
-      integrate();
-    } catch (const Interrupted&) {
-      finish(control_.stop);
-    }
+    if (!uninterrupted([this]() { integrate(); })) finish(control_.stop);
     // The state as far as it had come, also where the run was broken off.
-    gather();
+    take_state();
     look_at_pairs();
     if (path_.points.empty()) {
       // Stopped within the first evaluation.
       auto signal = problem_.make_signal();
-      const auto theta = coupled_parameters();
+      const auto theta = gather(state_, coupled_);
       const double loss = problem_.residual(theta.data(), coupled_.size(), *signal);
       path_.points.push_back({state_.time, state_.scaled_time, loss, elapsed_});
     }
@@ -74,7 +68,7 @@ class Run {
   }
 
  private:
-  void integrate() {
+  AGF_CORE void integrate() {
     regroup();
     while (next_ < options_.save_at.size() && !options_.save_all && options_.save_at[next_] <= clock()) {
       record(true);
@@ -90,7 +84,7 @@ class Run {
       } else if (!(options_.t_end - clock() >= std::numeric_limits<double>::min())) {
         // Shorter than any step that arithmetic can take.
         finish(Status::t_end);
-      } else if (path_.stats.steps > most_steps) {
+      } else if (path_.stats.steps > most_flow_steps) {
         finish(Status::work_limit);
       } else if (coupled_.empty() || at_rest()) {
         plateau();
@@ -110,34 +104,34 @@ class Run {
   State state_;
   Coupled coupled_flow_;
   Drift drift_;
-  std::vector<int> coupled_, faint_;  // the neurons' numbers, in the order of coupled_flow_
+  Array<int> coupled_, faint_;  // the neurons' numbers, in the order of coupled_flow_
   double scale_ = 0, level_ = 0, start_time_ = 0;
   double elapsed_ = 0;        // since the residual last began to move
   double onset_ = 0;          // time scale of the fastest growth at the last regrouping
   double since_regroup_ = 0;  // on its own: elapsed_ may be inf, where a plateau is longer than any double
   long late_steps_ = 0;
   double late_left_ = 0, late_since_ = 0;  // what was left to gain at the first of them, and when that was
-  std::vector<std::size_t> twin_;          // of each neuron, one that had its direction at some time; else their number
+  Array<std::size_t> twin_;                // of each neuron, one that had its direction at some time; else their number
   std::size_t next_ = 0;                   // in save_at
   bool done_ = false;
 
-  static int index(std::size_t i) { return static_cast<int>(i); }
-  double clock() const { return options_.scaled_clock ? state_.scaled_time : state_.time; }
+  AGF_CORE static int index(std::size_t i) { return static_cast<int>(i); }
+  AGF_CORE double clock() const { return options_.scaled_clock ? state_.scaled_time : state_.time; }
 
-  void finish(Status status) {
+  AGF_CORE void finish(Status status) {
     path_.status = status;
     done_ = true;
   }
 
   // The next time at which the run must stand still: a point to save, or the end.
-  double target() const {
+  AGF_CORE double target() const {
     const bool saves = !options_.save_all && next_ < options_.save_at.size();
     return saves ? std::min(options_.save_at[next_], options_.t_end) : options_.t_end;
   }
 
   // Neurons that an attracting direction has brought together to the last bit forget what was between them: if they
   // part again, when and how is up to rounding, and the run says so. (Exact twins stay together in an exact flow.)
-  void look_at_pairs() {
+  AGF_CORE void look_at_pairs() {
     const std::size_t count = state_.count, m = state_.params;
     const double* u = state_.direction.data();
     auto distance = [&](std::size_t i, std::size_t j) {
@@ -147,9 +141,9 @@ class Run {
     };
     twin_.resize(count, count);
     for (std::size_t i = 0; i < count; ++i)
-      if (twin_[i] < count && distance(i, twin_[i]) > separate_distance) path_.note("direction_unresolved");
+      if (twin_[i] < count && distance(i, twin_[i]) > separate_distance) path_.note(Note::direction_unresolved);
     // Wide networks have too many pairs: those that are one direction are neighbours in the order of one component.
-    std::vector<std::size_t> order(count);
+    Array<std::size_t> order(count);
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return u[i * m] < u[j * m]; });
     for (std::size_t k = 0; k < count; ++k) {
@@ -162,71 +156,57 @@ class Run {
   }
 
   // Writes the present parameters into state_.
-  void gather() { scatter(coupled_flow_.theta(), coupled_flow_.faint(), state_); }
+  AGF_CORE void take_state() { put(coupled_flow_.theta(), coupled_flow_.faint(), state_); }
 
-  void scatter(const std::vector<double>& theta, const std::vector<Dormant>& faint, State& state) const {
+  AGF_CORE void put(const Array<double>& theta, const Faint& faint, State& state) const {
+    scatter(theta, coupled_, state);
     const std::size_t m = state.params;
-    for (std::size_t k = 0; k < coupled_.size(); ++k) {
-      const auto i = static_cast<std::size_t>(coupled_[k]);
-      const double length = norm(m, &theta[k * m]);
-      for (std::size_t e = 0; e < m; ++e) state.direction[i * m + e] = theta[k * m + e] / length;
-      state.log_norm[i] = std::log(length);
-    }
-    for (std::size_t k = 0; k < faint_.size(); ++k) {
-      const auto i = static_cast<std::size_t>(faint_[k]);
-      std::copy(faint[k].direction.begin(), faint[k].direction.end(), &state.direction[i * m]);
-      state.log_norm[i] = faint[k].log_norm;
-    }
-  }
-
-  std::vector<double> coupled_parameters() const {
-    std::vector<double> theta;
-    for (int i : coupled_) {
-      const auto at = static_cast<std::size_t>(i);
-      for (std::size_t e = 0; e < state_.params; ++e)
-        theta.push_back(std::exp(state_.log_norm[at]) * state_.direction[at * state_.params + e]);
-    }
-    return theta;
+    const int* const to = faint_.data();
+    const double *const from = faint.direction.data(), *const sizes = faint.log_norm.data();
+    double *const u = state.direction.data(), *const log_norm = state.log_norm.data();
+    each(faint_.size(), m, [=](std::size_t k) {
+      const auto i = static_cast<std::size_t>(to[k]);
+      for (std::size_t e = 0; e < m; ++e) u[i * m + e] = from[k * m + e];
+      log_norm[i] = sizes[k];
+    });
   }
 
   // Hands state_ over to the joint flow with the present division into coupled and faint.
-  void regroup() {
+  AGF_CORE void regroup() {
     const std::size_t m = state_.params;
-    std::vector<double> theta = coupled_parameters();
-    std::vector<Dormant> faint;
-    for (int i : faint_) {
-      const double* row = &state_.direction[static_cast<std::size_t>(i) * m];
-      faint.push_back({std::vector<double>(row, row + m), state_.log_norm[static_cast<std::size_t>(i)], 0});
-    }
+    Faint faint;
+    faint.direction.resize(faint_.size() * m);
+    faint.log_norm.resize(faint_.size());
+    const int* const from = faint_.data();
+    const double *const u = state_.direction.data(), *const log_norm = state_.log_norm.data();
+    double *const to = faint.direction.data(), *const sizes = faint.log_norm.data();
+    each(faint_.size(), m, [=](std::size_t k) {
+      const auto i = static_cast<std::size_t>(from[k]);
+      for (std::size_t e = 0; e < m; ++e) to[k * m + e] = u[i * m + e];
+      sizes[k] = log_norm[i];
+    });
     const double hint = coupled_flow_.step_hint();
-    coupled_flow_.reset(std::move(theta), std::move(faint));
+    coupled_flow_.reset(gather(state_, coupled_), std::move(faint));
     coupled_flow_.set_step_hint(hint);
     begin_group();
   }
 
-  void begin_group() {
+  AGF_CORE void begin_group() {
     drift_.begin(coupled_flow_.theta());
-    double rate = 0;
-    for (std::size_t k = 0; k < coupled_.size(); ++k) rate = std::max(rate, relative_rate(k));
+    const double rate = coupled_flow_.top_speed();
     onset_ = rate > 0 ? 1 / rate : 0;
     since_regroup_ = 0;
     late_steps_ = 0;
   }
 
-  double relative_rate(std::size_t k) const {
-    const std::size_t m = state_.params;
-    const double length = norm(m, &coupled_flow_.theta()[k * m]);
-    return coupled_flow_.rate(k) * norm(m, &coupled_flow_.gradient()[k * m]) / length;
-  }
-
-  bool record(bool with_state) {
+  AGF_CORE bool record(bool with_state) {
     Point point{state_.time, state_.scaled_time, coupled_flow_.loss(), elapsed_};
     if (!with_state) return push(point, nullptr);
-    gather();
+    take_state();
     return push(point, &state_);
   }
 
-  bool push(const Point& point, const State* state) {
+  AGF_CORE bool push(const Point& point, const State* state) {
     path_.points.push_back(point);
     if (state) path_.states.push_back(frame_.outward(*state));
     if (options_.observer && options_.observer(point, state ? &path_.states.back() : nullptr)) {
@@ -240,48 +220,54 @@ class Run {
   // for (a gain of e L is a change of the residual by sqrt(e)), none of them is growing into something new, and no
   // hidden direction is unstable. On a valley without end (quadratic networks) that never comes: after many steps that
   // gained next to nothing the residual is taken to stand still, and the run says so.
-  bool at_rest() {
+  AGF_CORE bool at_rest() {
     if (!coupled_flow_.implicit()) return false;
     const double time = since_regroup_ + onset_;
     const double left = coupled_flow_.fall() * time;
     const double loss = coupled_flow_.loss();
     const double accuracy = std::max(0.1 * options_.rtol, 10 * problem_.epsilon());
     const bool settled = left <= std::max(accuracy * accuracy * loss, 1e-20 * scale_);
-    bool quiet = left <= std::max(late * loss, 1e-20 * scale_);
-    const std::size_t m = state_.params;
-    for (std::size_t k = 0; k < coupled_.size() && quiet; ++k) {
-      const double* x = &coupled_flow_.theta()[k * m];
-      const double square = dot(m, x, x);
-      quiet =
-          relative_rate(k) * time <= 1 &&
-          !(square < 0.1 && coupled_flow_.rate(k) * dot(m, x, &coupled_flow_.gradient()[k * m]) * time > 1e-3 * square);
-    }
+    const Coupled::Neurons now = coupled_flow_.neurons();
+    const std::size_t m = now.params;
+    const bool quiet =
+        left <= std::max(nearly_settled * loss, 1e-20 * scale_) && every(coupled_.size(), 4 * m, [=](std::size_t k) {
+          const double* x = now.theta + k * m;
+          const double square = dot(m, x, x);
+          return now.relative_speed(k) * time <= 1 &&
+                 !(square < 0.1 && now.rate(k) * dot(m, x, now.gradient + k * m) * time > 1e-3 * square);
+        });
     late_steps_ = quiet ? late_steps_ + 1 : 0;
     if (late_steps_ == 1 || left < falling * late_left_) {
       late_steps_ = std::min(late_steps_, 1L);
       late_left_ = left;
       late_since_ = time;
     }
-    const bool valley = late_steps_ > (time > growing * late_since_ ? fewest_late_steps : most_late_steps);
+    const bool valley = late_steps_ > (time > growing * late_since_ ? fewest_valley_steps : most_valley_steps);
     if (!quiet || (!settled && !valley)) return false;
     double fastest = 0;
     if (!coupled_flow_.stable(slowest_growth, &fastest)) {
       // A saddle, and at rest on it to the last bit: what would leave it is below rounding, so the flow stays.
-      bool still = !coupled_.empty();
-      for (std::size_t k = 0; k < coupled_.size() && still; ++k)
-        still = relative_rate(k) <= most_roundings * problem_.epsilon() * fastest;
-      if (still) path_.note("direction_unresolved");
+      const double slowest = most_rate_roundings * problem_.epsilon() * fastest;
+      const bool still = !coupled_.empty() &&
+                         every(coupled_.size(), 2 * m, [=](std::size_t k) { return now.relative_speed(k) <= slowest; });
+      if (still) path_.note(Note::direction_unresolved);
       return false;
     }
-    if (!settled) path_.note("valley_frozen");
+    if (!settled) path_.note(Note::valley_frozen);
     return true;
   }
 
   // The residual stands still: the faint neurons run by themselves, each in its own clock, up to where one begins to
   // be seen.
-  void plateau() {
-    gather();
-    std::vector<Dormant> faint = coupled_flow_.faint();
+  AGF_CORE void plateau() {
+    take_state();
+    const std::size_t m = state_.params;
+    Array<Dormant> faint(faint_.size());
+    for (std::size_t k = 0; k < faint.size(); ++k) {
+      const double* row = &coupled_flow_.faint().direction[k * m];
+      faint[k].direction.assign(row, row + m);
+      faint[k].log_norm = coupled_flow_.faint().log_norm[k];
+    }
     RaceOptions race_options;
     race_options.clock = degree_;
     race_options.threshold = level_;
@@ -293,7 +279,7 @@ class Run {
     race_options.log_limit = std::log(left) + (options_.scaled_clock ? state_.log_eta : 0);
     const RaceOutcome outcome =
         race(problem_, backend_, control_, path_.stats, coupled_flow_.residual(), race_options, faint);
-    if (outcome.unresolved) path_.note("direction_unresolved");
+    if (outcome.unresolved) path_.note(Note::direction_unresolved);
     if (outcome.end == RaceEnd::stopped) return;
     if (outcome.end == RaceEnd::exhausted) return finish(Status::work_limit);
     if (outcome.end == RaceEnd::inert && !std::isfinite(goal)) return finish(Status::inert);
@@ -303,9 +289,14 @@ class Run {
     pass(state_, log_elapsed);
     elapsed_ += std::exp(log_elapsed);
     if (!crossed) (options_.scaled_clock ? state_.scaled_time : state_.time) = goal;
-    scatter(coupled_flow_.theta(), faint, state_);
+    scatter(coupled_flow_.theta(), coupled_, state_);
+    for (std::size_t k = 0; k < faint.size(); ++k) {
+      const auto i = static_cast<std::size_t>(faint_[k]);
+      std::copy(faint[k].direction.begin(), faint[k].direction.end(), &state_.direction[i * m]);
+      state_.log_norm[i] = faint[k].log_norm;
+    }
     look_at_pairs();
-    std::vector<int> stay;
+    Array<int> stay;
     for (std::size_t k = 0; k < faint_.size(); ++k)
       (crossed && faint[k].log_norm >= level_ ? coupled_ : stay).push_back(faint_[k]);
     faint_ = stay;
@@ -323,7 +314,7 @@ class Run {
     }
   }
 
-  void move() {
+  AGF_CORE void move() {
     double left = target() - clock();
     if (options_.scaled_clock) left *= std::exp(state_.log_eta);
     // A faint neuron must not grow far into sight before it is seen.
@@ -334,13 +325,9 @@ class Run {
       if (options_.scaled_clock) limit *= std::exp(state_.log_eta);
     }
     const double to_end = limit;
-    for (std::size_t j = 0; j < faint_.size(); ++j) {
-      const double growth = coupled_flow_.growth(j);
-      if (growth > 0) limit = std::min(limit, (level_ + 2 - coupled_flow_.faint()[j].log_norm) / growth);
-    }
+    limit = coupled_flow_.rise(level_ + 2, limit);
     double moved = 0;
-    const double from = clock();
-    const State before = state_;
+    const double from = clock(), time_before = state_.time, scaled_before = state_.scaled_time;
     const auto step = coupled_flow_.advance(limit, to_end, moved);
     if (step == Coupled::Step::stopped) return;
     if (step == Coupled::Step::failed) return finish(Status::non_finite);
@@ -356,11 +343,12 @@ class Run {
     if (options_.save_all) {
       if (record(false)) return;
     } else {
-      save_between(before, from, moved, unit, elapsed_before);
+      save_between({time_before, scaled_before, 0, elapsed_before}, from, moved, unit);
       if (done_) return;
     }
 
-    std::vector<int> fading, appearing, coupled, faint;
+    if (coupled_flow_.settled(level_ - 2, level_)) return;
+    Array<int> fading, appearing, coupled, faint;
     const std::size_t m = state_.params;
     for (std::size_t k = 0; k < coupled_.size(); ++k) {
       const bool fades = std::log(norm(m, &coupled_flow_.theta()[k * m])) < level_ - 2;
@@ -368,11 +356,10 @@ class Run {
       (fades ? faint : coupled).push_back(coupled_[k]);
     }
     for (std::size_t j = 0; j < faint_.size(); ++j) {
-      const bool appears = coupled_flow_.faint()[j].log_norm >= level_;
+      const bool appears = coupled_flow_.faint().log_norm[j] >= level_;
       if (appears) appearing.push_back(index(j));
       (appears ? coupled : faint).push_back(faint_[j]);
     }
-    if (fading.empty() && appearing.empty()) return;
     // Before the flow's own, which may be interrupted once its members have moved.
     coupled_ = coupled;
     faint_ = faint;
@@ -380,10 +367,11 @@ class Run {
     begin_group();
   }
 
-  void save_between(const State& before, double from, double moved, double unit, double elapsed_before) {
+  // `before`: where the last step, of length `moved`, began.
+  AGF_CORE void save_between(const Point& before, double from, double moved, double unit) {
     auto signal = problem_.make_signal();
-    std::vector<double> theta;
-    std::vector<Dormant> faint;
+    Array<double> theta;
+    Faint faint;
     while (next_ < options_.save_at.size() && options_.save_at[next_] <= clock()) {
       const double at = options_.save_at[next_];
       const double s = std::clamp((at - from) / (unit * moved), 0.0, 1.0);
@@ -393,11 +381,11 @@ class Run {
       point.time = before.time + s * moved;
       point.scaled_time = before.scaled_time + s * moved * std::exp(-state_.log_eta);
       (options_.scaled_clock ? point.scaled_time : point.time) = at;
-      point.elapsed = elapsed_before + s * moved;
+      point.elapsed = before.elapsed + s * moved;
       State state = state_;
       state.time = point.time;
       state.scaled_time = point.scaled_time;
-      scatter(theta, faint, state);
+      put(theta, faint, state);
       for (std::size_t i = 0; i < state.count; ++i) state.active[i] = state.log_norm[i] >= 0;
       ++next_;
       if (push(point, &state)) return;
@@ -409,20 +397,18 @@ class Run {
 
 // Below a tenth of the accuracy asked for, relative to the residual (and never below rounding, where leaving it out is
 // exact). A sigma that is not homogeneous must also be its leading term to that accuracy.
-double faint_log_norm(const Problem& problem, double loss, double rtol) {
+AGF_CORE double faint_log_norm(const Problem& problem, double loss, double rtol) {
   const double scale = std::pow(problem.input_scale(), problem.kappa() - 1) / std::sqrt(2 * loss);
   const double sight = std::log(std::max(0.1 * rtol, 0.05 * problem.epsilon()));
   const double level = (sight - std::max(0.0, std::log(scale))) / problem.kappa();
   return problem.homogeneous() ? level : std::min(level, sight - std::max(0.0, std::log(problem.input_scale())));
 }
 
-Trajectory gradient_flow(const Problem& problem, Backend& backend, Control& control, const State& start,
-                         const FlowOptions& options) {
-  // Once only: what it takes to leave in order may call kernels again.
-  const std::function<bool()> ask = [&control]() { return !control.stopping && control.poll(); };
-  const InterruptionScope scope(ask);
+AGF_CORE AGF_APART Trajectory gradient_flow(const Problem& problem, Backend& backend, Control& control,
+                                            const State& start, const FlowOptions& options) {
+  const Listening listening(control);
   const Frame frame(problem, start);
-  return Run(frame, backend, control, start, options).go();
+  return FlowRun(frame, backend, control, start, options).go();
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

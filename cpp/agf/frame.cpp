@@ -1,28 +1,31 @@
 #include "frame.hpp"
 
 #include <cmath>
+#include <utility>
 
 #include "linear.hpp"
 
 namespace agf {
 
-Frame::Frame(const Problem& problem, const State& start) : full_(problem), reduced_(problem.reduced(basis_)) {
-  if (!reduced_) return;
-  c_ = problem.outputs();
-  d_ = problem.params() - c_;
-  k_ = basis_.size() / d_;
+Frame::Frame(std::shared_ptr<const Reduction> reduction, const State& start) : reduction_(std::move(reduction)) {
+  if (!reduced()) return;
+  const Problem& full = reduction_->full;
+  const std::vector<double>& basis = reduction_->basis;
+  c_ = full.outputs();
+  d_ = full.params() - c_;
+  k_ = basis.size() / d_;
   rest_.assign(start.count * d_, 0.0);
   std::vector<double> inside(k_);
   for (std::size_t i = 0; i < start.count; ++i) {
     double* rest = &rest_[i * d_];
-    std::copy_n(&start.direction[i * full_.params()], d_, rest);
+    std::copy_n(&start.direction[i * full.params()], d_, rest);
     // Twice, for orthogonality to the last bit.
     for (int pass = 0; pass < 2; ++pass) {
       for (std::size_t b = 0; b < k_; ++b) {
         inside[b] = 0;
-        for (std::size_t a = 0; a < d_; ++a) inside[b] += basis_[a * k_ + b] * rest[a];
+        for (std::size_t a = 0; a < d_; ++a) inside[b] += basis[a * k_ + b] * rest[a];
       }
-      for (std::size_t a = 0; a < d_; ++a) rest[a] -= dot(k_, &basis_[a * k_], inside.data());
+      for (std::size_t a = 0; a < d_; ++a) rest[a] -= dot(k_, &basis[a * k_], inside.data());
     }
     const double length = norm(d_, rest);
     for (std::size_t a = 0; a < d_; ++a) rest[a] = length > 1e-14 ? rest[a] / length : 0.0;
@@ -30,16 +33,16 @@ Frame::Frame(const Problem& problem, const State& start) : full_(problem), reduc
 }
 
 State Frame::inward(const State& state) const {
-  if (!reduced_) return state;
+  if (!reduced()) return state;
   State out = state;
-  const std::size_t m = full_.params();
-  out.params = reduced_->params();
+  const std::size_t m = reduction_->full.params();
+  out.params = reduction_->reduced->params();
   out.direction.assign(state.count * out.params, 0.0);
   for (std::size_t i = 0; i < state.count; ++i) {
     const double* from = &state.direction[i * m];
     double* to = &out.direction[i * out.params];
     for (std::size_t b = 0; b < k_; ++b)
-      for (std::size_t a = 0; a < d_; ++a) to[b] += basis_[a * k_ + b] * from[a];
+      for (std::size_t a = 0; a < d_; ++a) to[b] += reduction_->basis[a * k_ + b] * from[a];
     to[k_] = dot(d_, &rest_[i * d_], from);
     std::copy_n(from + d_, c_, to + k_ + 1);
     const double scale = 1 / norm(out.params, to);
@@ -49,10 +52,10 @@ State Frame::inward(const State& state) const {
 }
 
 std::vector<double> Frame::outward(int neuron, const double* theta) const {
-  if (!reduced_) return std::vector<double>(theta, theta + full_.params());
-  std::vector<double> out(full_.params());
+  if (!reduced()) return std::vector<double>(theta, theta + reduction_->full.params());
+  std::vector<double> out(reduction_->full.params());
   const double* rest = &rest_[static_cast<std::size_t>(neuron) * d_];
-  for (std::size_t a = 0; a < d_; ++a) out[a] = dot(k_, &basis_[a * k_], theta) + theta[k_] * rest[a];
+  for (std::size_t a = 0; a < d_; ++a) out[a] = dot(k_, &reduction_->basis[a * k_], theta) + theta[k_] * rest[a];
   std::copy_n(theta + k_ + 1, c_, &out[d_]);
   return out;
 }
@@ -61,8 +64,8 @@ State Frame::outward(const State& state) const {
   State out = state;
   // States are kept by the thousand: rows without a frame, in which nothing can be said, are not.
   if (out.components.empty()) out.components = {};
-  if (!reduced_) return out;
-  out.params = full_.params();
+  if (!reduced()) return out;
+  out.params = reduction_->full.params();
   out.direction.clear();
   out.direction.reserve(out.count * out.params);
   for (std::size_t i = 0; i < state.count; ++i) {

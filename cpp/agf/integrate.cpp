@@ -5,11 +5,11 @@
 
 #include "tableau.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
-void resize(Trial& trial, std::size_t total, int stages) {
+AGF_CORE void resize(Trial& trial, std::size_t total, int stages) {
   trial.y1.resize(total);
   trial.error.resize(total);
   trial.f1.resize(total);
@@ -18,9 +18,24 @@ void resize(Trial& trial, std::size_t total, int stages) {
   for (int i = 0; i < stages; ++i) trial.stage[i].resize(total);
 }
 
+// What the threads of a block are handed.
+struct Stages {
+  const double* at[8] = {};
+};
+template <int n>
+struct Weights {
+  double of[n] = {};
+};
+
+AGF_CORE Stages stages(const Trial& trial, const double* first) {
+  Stages all{};
+  for (int i = 0; i < 8; ++i) all.at[i] = i == 0 ? first : trial.stage[i].data();
+  return all;
+}
+
 }  // namespace
 
-Accuracy accuracy(double rtol, const Problem& problem, bool implicit) {
+AGF_CORE Accuracy accuracy(double rtol, const Problem& problem, bool implicit) {
   constexpr double smooth = 0.1, width = 0.02, resolution = 0.005;
   if (!problem.kinked() || !implicit) return {smooth * rtol, 0};
   if (rtol * static_cast<double>(problem.samples()) >= 1) return {smooth * rtol, rtol};
@@ -28,91 +43,115 @@ Accuracy accuracy(double rtol, const Problem& problem, bool implicit) {
   return {resolution * ramp, ramp};
 }
 
-double step_reach(double error, int order) { return 0.9 * std::pow(std::max(error, 1e-10), -1.0 / (order + 1)); }
+AGF_CORE double step_reach(double error, int order) {
+  return 0.9 * std::pow(std::max(error, 1e-10), -1.0 / (order + 1));
+}
 
-double step_factor(double error, bool after_rejection, double most) {
+AGF_CORE double step_factor(double error, bool after_rejection, double most) {
   if (!std::isfinite(error)) return 0.2;
   const double factor = step_reach(error, 4);
   return std::clamp(factor, 0.2, after_rejection ? 1.0 : most);
 }
 
-void explicit_step(Field& field, const std::vector<int>& which, const double* h, const double* y0, const double* f0,
-                   Trial& trial) {
+AGF_CORE AGF_APART void explicit_step(Field& field, const Array<int>& which, const double* h, const double* y0,
+                                      const double* f0, Trial& trial) {
   using M = DormandPrince;
   const std::size_t size = field.size(), count = which.size();
   resize(trial, count * size, M::stages);
   trial.solved = true;
   trial.has_f1 = true;
-  std::copy(f0, f0 + count * size, trial.stage[0].begin());
+  const Stages stage = stages(trial, f0);
+  double *const y1 = trial.y1.data(), *const f1 = trial.f1.data();
   for (int i = 1; i < M::stages; ++i) {
-    double* point = i + 1 == M::stages ? trial.y1.data() : trial.work.data();
-    for (std::size_t k = 0; k < count; ++k)
-      for (std::size_t e = k * size; e < (k + 1) * size; ++e) {
-        double sum = 0;
-        for (int j = 0; j < i; ++j) sum += M::a[i][j] * trial.stage[j][e];
-        point[e] = y0[e] + h[k] * sum;
-      }
+    double* const point = i + 1 == M::stages ? y1 : trial.work.data();
+    Weights<M::stages> a;
+    for (int j = 0; j < i; ++j) a.of[j] = M::a(i, j);
+    entries(count, size, [=](std::size_t k, std::size_t e) {
+      double sum = 0;
+      for (int j = 0; j < i; ++j) sum += a.of[j] * stage.at[j][e];
+      point[e] = y0[e] + h[k] * sum;
+    });
     field.rhs(which, point, trial.stage[i].data());
   }
-  trial.f1 = trial.stage[M::stages - 1];
-  for (std::size_t k = 0; k < count; ++k)
-    for (std::size_t e = k * size; e < (k + 1) * size; ++e) {
-      double error = 0, dense = 0;
-      for (int j = 0; j < M::stages; ++j) {
-        error += M::error[j] * trial.stage[j][e];
-        dense += M::dense[j] * trial.stage[j][e];
-      }
-      const double difference = trial.y1[e] - y0[e];
-      const double spline = h[k] * f0[e] - difference;
-      trial.error[e] = h[k] * error;
-      trial.dense[0][e] = spline;
-      trial.dense[1][e] = difference - h[k] * trial.f1[e] - spline + h[k] * dense;
-      trial.dense[2][e] = -h[k] * dense;
+  Weights<M::stages> wrong, bent;
+  for (int j = 0; j < M::stages; ++j) {
+    wrong.of[j] = M::error(j);
+    bent.of[j] = M::dense(j);
+  }
+  double *const out = trial.error.data(), *const d0 = trial.dense[0].data(), *const d1 = trial.dense[1].data(),
+                *const d2 = trial.dense[2].data();
+  entries(count, size, [=](std::size_t k, std::size_t e) {
+    double error = 0, dense = 0;
+    for (int j = 0; j < M::stages; ++j) {
+      error += wrong.of[j] * stage.at[j][e];
+      dense += bent.of[j] * stage.at[j][e];
     }
+    const double slope = stage.at[M::stages - 1][e];
+    const double difference = y1[e] - y0[e];
+    const double spline = h[k] * f0[e] - difference;
+    f1[e] = slope;
+    out[e] = h[k] * error;
+    d0[e] = spline;
+    d1[e] = difference - h[k] * slope - spline + h[k] * dense;
+    d2[e] = -h[k] * dense;
+  });
 }
 
-void implicit_step(Field& field, const std::vector<int>& which, const double* h, const double* y0, const double* f0,
-                   Trial& trial) {
+AGF_CORE AGF_APART void implicit_step(Field& field, const Array<int>& which, const double* h, const double* y0,
+                                      const double* f0, Trial& trial) {
   using M = Rodas5P;
   const std::size_t size = field.size(), count = which.size();
   resize(trial, count * size, M::stages);
   trial.has_f1 = false;
   trial.solved = true;
+  const Stages stage = stages(trial, trial.stage[0].data());
+  double* const point = trial.work.data();
+  trial.scale.resize(count);
+  double* const scale = trial.scale.data();
+  each(count, [=](std::size_t k) { scale[k] = 1.0 / h[k]; });
   for (int i = 0; i < M::stages; ++i) {
-    double* k_i = trial.stage[i].data();
+    double* const k_i = trial.stage[i].data();
     if (i == 0) {
-      std::copy(f0, f0 + count * size, k_i);
+      each(count * size, [=](std::size_t e) { k_i[e] = f0[e]; });
     } else {
-      for (std::size_t e = 0; e < count * size; ++e) {
+      Weights<M::stages> a, c;
+      for (int j = 0; j < i; ++j) {
+        a.of[j] = M::a(i, j);
+        c.of[j] = M::c(i, j);
+      }
+      each(count * size, [=](std::size_t e) {
         double sum = y0[e];
-        for (int j = 0; j < i; ++j) sum += M::a[i][j] * trial.stage[j][e];
-        trial.work[e] = sum;
-      }
-      field.rhs(which, trial.work.data(), k_i);
-      for (std::size_t k = 0; k < count; ++k) {
-        const double scale = 1.0 / h[k];
-        for (std::size_t e = k * size; e < (k + 1) * size; ++e) {
-          double sum = 0;
-          for (int j = 0; j < i; ++j) sum += M::c[i][j] * trial.stage[j][e];
-          k_i[e] += scale * sum;
-        }
-      }
+        for (int j = 0; j < i; ++j) sum += a.of[j] * stage.at[j][e];
+        point[e] = sum;
+      });
+      field.rhs(which, point, k_i);
+      entries(count, size, [=](std::size_t k, std::size_t e) {
+        double sum = 0;
+        for (int j = 0; j < i; ++j) sum += c.of[j] * stage.at[j][e];
+        k_i[e] += scale[k] * sum;
+      });
     }
     if (!field.solve(which, k_i)) {
       trial.solved = false;
       return;
     }
   }
-  for (std::size_t e = 0; e < count * size; ++e) {
-    const double last = trial.stage[M::stages - 1][e];
-    trial.y1[e] = trial.work[e] + last;
-    trial.error[e] = last;
-    for (int q = 0; q < 3; ++q) {
-      double sum = 0;
-      for (int j = 0; j < M::stages; ++j) sum += M::dense[q][j] * trial.stage[j][e];
-      trial.dense[q][e] = sum;
-    }
-  }
+  Weights<M::stages> dense[3];
+  for (int q = 0; q < 3; ++q)
+    for (int j = 0; j < M::stages; ++j) dense[q].of[j] = M::dense(q, j);
+  double *const y1 = trial.y1.data(), *const error = trial.error.data();
+  double *const d0 = trial.dense[0].data(), *const d1 = trial.dense[1].data(), *const d2 = trial.dense[2].data();
+  each(count * size, [=](std::size_t e) {
+    const double last = stage.at[M::stages - 1][e];
+    y1[e] = point[e] + last;
+    error[e] = last;
+    double sum[3] = {};
+    for (int j = 0; j < M::stages; ++j)
+      for (int q = 0; q < 3; ++q) sum[q] += dense[q].of[j] * stage.at[j][e];
+    d0[e] = sum[0];
+    d1[e] = sum[1];
+    d2[e] = sum[2];
+  });
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

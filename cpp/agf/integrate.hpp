@@ -2,45 +2,54 @@
 #pragma once
 
 #include <cstddef>
-#include <vector>
+#include "containers.hpp"
 
 #include "problem.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 // Right-hand side of K independent autonomous systems of one size. Rows of y, f and x follow `which`.
 class Field {
  public:
-  virtual ~Field() = default;
-  virtual std::size_t size() const = 0;
-  virtual void rhs(const std::vector<int>& which, const double* y, double* f) = 0;
+  AGF_CORE virtual ~Field() = default;
+  AGF_CORE virtual std::size_t size() const = 0;
+  AGF_CORE virtual void rhs(const Array<int>& which, const double* y, double* f) = 0;
   // Implicit methods only: x <- (shift I - J)^{-1} x with the shift and the point of the last factorisation.
-  virtual bool solve(const std::vector<int>& which, double* x) = 0;
+  AGF_CORE virtual bool solve(const Array<int>& which, double* x) = 0;
 };
 
 // A step tried: the new values, the estimate of the local error, and the dense output
 //   y(s) = (1-s) y0 + s (y1 + (1-s) (d0 + s (d1 + s d2))),  0 <= s <= 1, of order 4.
 struct Trial {
-  std::vector<double> y1, error, f1, dense[3];
-  std::vector<double> stage[8], work;
+  Array<double> y1, error, f1, dense[3];
+  Array<double> stage[8], work, scale;
   bool solved = true;
   bool has_f1 = false;  // f1 = F(y1) came for free
 
-  double at(std::size_t row, std::size_t column, std::size_t size, const double* y0, double s) const {
-    const std::size_t i = row * size + column;
-    return (1 - s) * y0[i] + s * (y1[i] + (1 - s) * (dense[0][i] + s * (dense[1][i] + s * dense[2][i])));
+  // y(s) of one entry, from y0.
+  struct Curve {
+    const double *y0, *y1, *d0, *d1, *d2;
+    AGF_CORE double operator()(std::size_t i, double s) const {
+      return (1 - s) * y0[i] + s * (y1[i] + (1 - s) * (d0[i] + s * (d1[i] + s * d2[i])));
+    }
+  };
+  AGF_CORE double at(std::size_t row, std::size_t column, std::size_t size, const double* y0, double s) const {
+    return curve(y0)(row * size + column, s);
+  }
+  AGF_CORE Curve curve(const double* y0) const {
+    return {y0, y1.data(), dense[0].data(), dense[1].data(), dense[2].data()};
   }
 };
 
-// Evaluations of the right-hand side, the one at y0 (given as f0) not counted.
-void explicit_step(Field& field, const std::vector<int>& which, const double* h, const double* y0, const double* f0,
-                   Trial& trial);
+// Evaluations of the right-hand side, the one at y0 (given as f0) not counted. h, y0 and f0 lie in arrays.
+AGF_CORE void explicit_step(Field& field, const Array<int>& which, const double* h, const double* y0, const double* f0,
+                            Trial& trial);
 // The field has been factorised at y0 with shift 1/(gamma h) for every system in `which`.
-void implicit_step(Field& field, const std::vector<int>& which, const double* h, const double* y0, const double* f0,
-                   Trial& trial);
+AGF_CORE void implicit_step(Field& field, const Array<int>& which, const double* h, const double* y0, const double* f0,
+                            Trial& trial);
 
-inline constexpr int explicit_evaluations = 6;
-inline constexpr int implicit_evaluations = 7;
+AGF_TABLE int explicit_evaluations = 6;
+AGF_TABLE int implicit_evaluations = 7;
 
 // Local tolerance of a run that is to be right to rtol at its end.
 //
@@ -54,13 +63,13 @@ inline constexpr int implicit_evaluations = 7;
 struct Accuracy {
   double local, ramp;
 };
-Accuracy accuracy(double rtol, const Problem& problem, bool implicit);
+AGF_CORE Accuracy accuracy(double rtol, const Problem& problem, bool implicit);
 
 // How many times longer a step of a method whose local error is of order h^(order+1) may be, to be just acceptable.
-double step_reach(double error, int order);
+AGF_CORE double step_reach(double error, int order);
 // Next step from the scaled error (1: just acceptable) of an embedded pair of orders 5 and 4, at most so many times
 // as long.
-inline constexpr double usual_stride = 6;
-double step_factor(double error, bool after_rejection, double most = usual_stride);
+AGF_TABLE double usual_stride = 6;
+AGF_CORE double step_factor(double error, bool after_rejection, double most = usual_stride);
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -3,42 +3,46 @@
 #include <algorithm>
 #include <cmath>
 
+#include "entries.hpp"
 #include "linear.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 namespace {
 
 // Rounding in eigenvectors, relative to the largest eigenvalue over the gap to the next. What is smaller in a change of
 // frame stands for zero: multiplying a component that is e^{1000} times larger than the one it falls on, it would bury
 // the truth.
-constexpr double noise = 1e-13, most_noise = 1e-7;
+AGF_TABLE double noise = 1e-13, most_noise = 1e-7;
 
-// c (m, m) = a b^T or a b.
-std::vector<double> product(std::size_t m, const std::vector<double>& a, const std::vector<double>& b, bool transpose) {
-  std::vector<double> c(m * m, 0.0);
-  for (std::size_t i = 0; i < m; ++i)
-    for (std::size_t k = 0; k < m; ++k) {
-      if (transpose) {
-        c[i * m + k] = dot(m, &a[i * m], &b[k * m]);
-      } else {
-        for (std::size_t j = 0; j < m; ++j) c[i * m + j] += a[i * m + k] * b[k * m + j];
-      }
-    }
+// a b, (m, m) each.
+AGF_CORE Array<double> product(std::size_t m, const Array<double>& a, const Array<double>& b) {
+  Array<double> c(m * m, 0.0);
+  const double* const left = a.data();
+  add_product(m, m, m, [=](std::size_t i, std::size_t k) { return left[i * m + k]; }, b.data(), c.data());
+  return c;
+}
+
+// a b^T.
+AGF_CORE Array<double> product_transposed(std::size_t m, const Array<double>& a, const Array<double>& b) {
+  Array<double> c(m * m);
+  const double *const left = a.data(), *const right = b.data();
+  double* const out = c.data();
+  each_entry(m, m, [=](std::size_t i, std::size_t k) { out[i * m + k] = dot(m, left + i * m, right + k * m); });
   return c;
 }
 
 }  // namespace
 
-void quadratic_form(const Problem& problem, Stats& stats, const Signal& residual, std::vector<double>& form) {
+AGF_CORE void quadratic_form(const Problem& problem, Stats& stats, const Signal& residual, Array<double>& form) {
   const std::size_t m = problem.params();
   form.resize(m * m);
-  const std::vector<double> anywhere(m, 1.0);
+  const Array<double> anywhere(m, 1.0);
   problem.utility_hessian(anywhere.data(), 1, residual, form.data(), Shape{true, nullptr});
   ++stats.evaluations;
 }
 
-Modes modes(std::vector<double> form, Backend& backend, Stats& stats) {
+AGF_CORE Modes modes(Array<double> form, Backend& backend, Stats& stats) {
   Modes out;
   out.rate.resize(static_cast<std::size_t>(std::lround(std::sqrt(static_cast<double>(form.size())))));
   out.frame = std::move(form);
@@ -47,43 +51,47 @@ Modes modes(std::vector<double> form, Backend& backend, Stats& stats) {
   return out;
 }
 
-Modes modes(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual) {
-  std::vector<double> form;
+AGF_CORE Modes modes(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual) {
+  Array<double> form;
   quadratic_form(problem, stats, residual, form);
   return modes(std::move(form), backend, stats);
 }
 
-void adopt(Directions& directions, const Modes& modes, const std::vector<double>* motion, bool structured) {
+AGF_CORE void adopt(Directions& directions, const Modes& modes, const Array<double>* motion, bool structured) {
   const std::size_t m = directions.params;
-  std::vector<double> turn =
-      product(m, motion ? product(m, modes.frame, *motion, false) : modes.frame, directions.frame, true);
+  Array<double> turn = product_transposed(m, motion ? product(m, modes.frame, *motion) : modes.frame, directions.frame);
   if (structured) {
     const double scale = std::max(std::abs(modes.rate.front()), std::abs(modes.rate.back()));
-    double largest = 0;
-    for (double e : turn) largest = std::max(largest, std::abs(e));
-    for (std::size_t j = 0; j < m; ++j) {
+    const double* const rate = modes.rate.data();
+    double* const entry = turn.data();
+    const double most = largest(m * m, [=](std::size_t e) { return std::abs(entry[e]); });
+    each_task(m, [=](std::size_t j) {
       double square = 0, rayleigh = 0;
       for (std::size_t l = 0; l < m; ++l) {
-        const double part = turn[l * m + j] * turn[l * m + j];
+        const double part = entry[l * m + j] * entry[l * m + j];
         square += part;
-        rayleigh += modes.rate[l] * part;
+        rayleigh += rate[l] * part;
       }
       rayleigh /= square;
       for (std::size_t l = 0; l < m; ++l) {
-        const double gap = std::abs(modes.rate[l] - rayleigh);
+        const double gap = std::abs(rate[l] - rayleigh);
         const double least = gap * most_noise > noise * scale ? noise * scale / gap : most_noise;
-        if (std::abs(turn[l * m + j]) <= least * largest) turn[l * m + j] = 0;
+        if (std::abs(entry[l * m + j]) <= least * most) entry[l * m + j] = 0;
       }
-    }
+    });
   }
   directions.turn(turn, modes.frame);
 }
 
-Trajectory& unbegun(const Problem& problem, const State& state, Trajectory& path) {
-  std::vector<double> theta;
-  for (std::size_t i = 0; i < state.count; ++i)
-    for (std::size_t e = 0; e < state.params; ++e)
-      theta.push_back(std::exp(state.log_norm[i]) * state.direction[i * state.params + e]);
+AGF_CORE Trajectory& unbegun(const Problem& problem, const State& state, Trajectory& path) {
+  const std::size_t m = state.params;
+  Array<double> theta(state.count * m);
+  const double *const log_norm = state.log_norm.data(), *const direction = state.direction.data();
+  double* const to = theta.data();
+  each_task(state.count, [=](std::size_t i) {
+    const double length = std::exp(log_norm[i]);
+    for (std::size_t e = 0; e < m; ++e) to[i * m + e] = length * direction[i * m + e];
+  });
   const auto signal = problem.make_signal();
   path.points.push_back(
       {state.time, state.scaled_time, problem.residual(theta.data(), state.count, *signal), state.time});
@@ -91,4 +99,4 @@ Trajectory& unbegun(const Problem& problem, const State& state, Trajectory& path
   return path;
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -7,13 +7,13 @@
 #include <cstddef>
 #include <limits>
 #include <numbers>
-#include <vector>
 
 #include "agf/balance.hpp"
+#include "agf/containers.hpp"
 #include "agf/linear.hpp"
 #include "agf/problem.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 // Everything is diagonal in the template's own Fourier modes. Let K be the number of real modes (two per frequency, one
 // for p/2) in which x differs from zero, q_s the orthonormal modes in phase with x, e_s the same modes in phase with a
@@ -25,41 +25,50 @@ namespace agf {
 // Arithmetic is in double whatever the dtype of the template.
 class ModularModel : public Problem {
  public:
-  std::size_t period() const { return p_; }
-  std::size_t params() const override { return m_; }
-  std::size_t outputs() const override { return p_; }
-  std::size_t samples() const override { return p_ * p_; }
-  double kappa() const override { return 3; }
-  bool homogeneous() const override { return true; }
-  bool kinked() const override { return false; }
-  double input_scale() const override { return input_scale_; }
-  double epsilon() const override { return std::numeric_limits<double>::epsilon() / 2; }
+  AGF_CORE std::size_t period() const { return p_; }
+  AGF_CORE std::size_t params() const override { return m_; }
+  AGF_CORE std::size_t outputs() const override { return p_; }
+  AGF_CORE std::size_t samples() const override { return p_ * p_; }
+  AGF_CORE double kappa() const override { return 3; }
+  AGF_CORE bool homogeneous() const override { return true; }
+  AGF_CORE bool kinked() const override { return false; }
+  AGF_CORE double input_scale() const override { return input_scale_; }
+  AGF_CORE double epsilon() const override { return std::numeric_limits<double>::epsilon() / 2; }
 
   // 2 |w|^2 - |(u, v)|^2
-  bool conserved(const double* theta, std::size_t count, double* out) const override {
+  AGF_CORE bool conserved(const double* theta, std::size_t count, double* out) const override {
     layer_balance(d_, p_, 2, theta, count, out);
     return true;
   }
-  void rebalance(double* theta, std::size_t count, const double* balance, double* scale) const override {
+  AGF_CORE void rebalance(double* theta, std::size_t count, const double* balance, double* scale) const override {
     rebalance_layers(d_, p_, 2, theta, count, balance, scale);
   }
 
-  double evaluation_flops(std::size_t count) const override {
+  AGF_CORE double evaluation_flops(std::size_t count) const override {
     const double p = static_cast<double>(p_), features = static_cast<double>(rows());
     return 4.0 * static_cast<double>(count) * p *
            (features + 2 * static_cast<double>(modes_) + static_cast<double>(d_));
   }
-  double utility_hessian_flops(std::size_t count) const override {
+  AGF_CORE double utility_hessian_flops(std::size_t count) const override {
     const double p = static_cast<double>(p_), k = static_cast<double>(modes_);
     return 4.0 * static_cast<double>(count) * k * (p * p + 2 * k * p) + 2 * static_cast<double>(count * m_ * m_);
   }
-  double loss_hessian_flops(std::size_t count) const override {
+  AGF_CORE double loss_hessian_flops(std::size_t count) const override {
     const double p = static_cast<double>(p_), k = static_cast<double>(modes_);
     const double pairs = static_cast<double>(count * count);
     return pairs * (2 * k * p * (k + 3) + 2 * static_cast<double>(m_ * m_)) + utility_hessian_flops(count);
   }
 
  protected:
+  // The same from its numbers, on a device that holds its arrays.
+  AGF_CORE ModularModel(std::size_t p, std::size_t modes, double input_scale, bool reduced)
+      : p_(p), modes_(modes), input_scale_(input_scale), root_(1 / std::sqrt(static_cast<double>(p))) {
+    d_ = 2 * p;
+    m_ = d_ + p;
+    if (reduced) make_compact();
+  }
+
+#if !defined(AGF_BLOCK)
   // x (p), p >= 2, and those of its frequencies, 1 to p/2, that are more than rounding; the others take no part.
   ModularModel(const double* x, std::size_t p, const std::vector<std::size_t>& frequencies)
       : p_(p), root_(1 / std::sqrt(static_cast<double>(p))) {
@@ -127,12 +136,6 @@ class ModularModel : public Problem {
     m_ = d_ + p;
   }
 
-  // Rows of p outputs that a residual has: for each a the mean over b, over sqrt p; for each b the mean over a,
-  // likewise; the components on e_s(a) e_t(b).
-  std::size_t rows() const { return 2 * p_ + modes_ * modes_; }
-  std::size_t compact() const { return 2 * modes_ + p_; }              // parameters [A_s | B_s | w]
-  std::size_t second_input() const { return reduced_ ? modes_ : p_; }  // where the parameters of b begin
-
   // The form in inputs <q_s, u>, <q_s, v>, and the empty one: parameters [K | K | 1 | p].
   std::vector<double> compact_basis() const {
     std::vector<double> basis(2 * p_ * 2 * modes_, 0.0);
@@ -143,7 +146,15 @@ class ModularModel : public Problem {
       }
     return basis;
   }
-  void make_compact() {
+#endif
+
+  // Rows of p outputs that a residual has: for each a the mean over b, over sqrt p; for each b the mean over a,
+  // likewise; the components on e_s(a) e_t(b).
+  AGF_CORE std::size_t rows() const { return 2 * p_ + modes_ * modes_; }
+  AGF_CORE std::size_t compact() const { return 2 * modes_ + p_; }              // parameters [A_s | B_s | w]
+  AGF_CORE std::size_t second_input() const { return reduced_ ? modes_ : p_; }  // where the parameters of b begin
+
+  AGF_CORE void make_compact() {
     reduced_ = true;
     d_ = 2 * modes_ + 1;
     m_ = d_ + p_;
@@ -152,10 +163,12 @@ class ModularModel : public Problem {
   std::size_t p_, modes_ = 0, d_ = 0, m_ = 0;
   bool reduced_ = false;
   double input_scale_ = 0, root_ = 0;  // root_: 1 / sqrt p
-  std::vector<double> gain_;           // g_s
-  std::vector<double> basis_;          // q_s in columns, (p, K)
-  std::vector<double> waves_;          // e_s in columns, (p, K)
-  std::vector<double> target_;         // the residual of no neurons, (2p + K^2, p)
+#if !defined(AGF_BLOCK)
+  std::vector<double> gain_;    // g_s
+  std::vector<double> basis_;   // q_s in columns, (p, K)
+  std::vector<double> waves_;   // e_s in columns, (p, K)
+  std::vector<double> target_;  // the residual of no neurons, (2p + K^2, p)
+#endif
 };
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -2,18 +2,20 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
-#include <functional>
 #include <limits>
-#include <map>
-#include <string>
-#include <vector>
 
-namespace agf {
+#include "containers.hpp"
 
-inline constexpr double infinity = std::numeric_limits<double>::infinity();
+#if !defined(AGF_BLOCK)
+#include <chrono>
+#include <functional>
+#endif
+
+namespace AGF_SPACE {
+
+AGF_TABLE double infinity = std::numeric_limits<double>::infinity();
 
 enum class Status {
   loss_tol,
@@ -29,7 +31,7 @@ enum class Status {
   non_finite,
 };
 
-inline const char* name(Status status) {
+AGF_CORE inline const char* name(Status status) {
   switch (status) {
     case Status::loss_tol:
       return "loss_tol";
@@ -60,52 +62,91 @@ inline const char* name(Status status) {
 // Directions by their components in an orthonormal frame (rows), each as sign and logarithm: a double forgets what is
 // below 1e-16 of the largest. In the coordinates of the run (frame.hpp). Rows of zeros: known by direction only.
 struct Components {
-  std::vector<double> frame;      // (params, params); empty: there are none
-  std::vector<double> log, sign;  // (count, params)
+  Array<double> frame;      // (params, params); empty: there are none
+  Array<double> log, sign;  // (count, params)
 
-  bool empty() const { return frame.empty(); }
-  bool fits(std::size_t count, std::size_t params) const {
+  AGF_CORE bool empty() const { return frame.empty(); }
+  AGF_CORE bool fits(std::size_t count, std::size_t params) const {
     return frame.size() == params * params && log.size() == count * params && sign.size() == log.size();
   }
-  void reset(std::size_t count, std::size_t params) {
+  AGF_CORE void reset(std::size_t count, std::size_t params) {
     frame.clear();
     log.assign(count * params, -infinity);
     sign.assign(count * params, 0.0);
   }
-  void forget(int neuron, std::size_t params) {
+  AGF_CORE void forget(int neuron, std::size_t params) {
     std::fill_n(&log[static_cast<std::size_t>(neuron) * params], params, -infinity);
     std::fill_n(&sign[static_cast<std::size_t>(neuron) * params], params, 0.0);
   }
 };
 
-// An array by name, for what an engine of its own passes from run to run beside directions and log-norms.
+// An array by name.
 struct Extra {
-  std::vector<double> values;
-  std::vector<std::size_t> shape;
+  static constexpr std::size_t longest_name = 31;
+  char name[longest_name + 1] = {};
+  Array<double> values;
+  Array<std::size_t> shape;
+
+  AGF_CORE bool is(const char* other) const {
+    const char* mine = name;
+    for (; *mine && *mine == *other; ++mine, ++other) {
+    }
+    return *mine == *other;
+  }
+};
+
+// What an engine of its own passes from run to run beside directions and log-norms.
+class Extras {
+ public:
+  AGF_CORE bool empty() const { return all_.empty(); }
+  AGF_CORE const Array<Extra>& all() const { return all_; }
+  // Null where there is none of that name.
+  AGF_CORE const Extra* find(const char* name) const {
+    for (const Extra& extra : all_)
+      if (extra.is(name)) return &extra;
+    return nullptr;
+  }
+  // Names are at most Extra::longest_name long.
+  AGF_CORE void put(const char* name, Array<double> values, Array<std::size_t> shape) {
+    for (Extra& extra : all_)
+      if (extra.is(name)) {
+        extra.values = std::move(values);
+        extra.shape = std::move(shape);
+        return;
+      }
+    Extra added;
+    for (std::size_t k = 0; k < Extra::longest_name && name[k]; ++k) added.name[k] = name[k];
+    added.values = std::move(values);
+    added.shape = std::move(shape);
+    all_.push_back(std::move(added));
+  }
+
+ private:
+  Array<Extra> all_;
 };
 
 // Every neuron as theta = e^lambda * direction, |direction| = 1.
 struct State {
   std::size_t count = 0, params = 0;
-  std::vector<double> direction;      // (count, params)
-  std::vector<double> log_norm;       // (count)
-  std::vector<unsigned char> active;  // (count)
-  double time = 0;                    // physical clock; inf once it leaves double (kappa > 2)
-  double scaled_time = 0;             // time / eta
+  Array<double> direction;      // (count, params)
+  Array<double> log_norm;       // (count)
+  Array<unsigned char> active;  // (count)
+  double time = 0;              // physical clock; inf once it leaves double (kappa > 2)
+  double scaled_time = 0;       // time / eta
   double log_eta = std::numeric_limits<double>::quiet_NaN();
   double phase_elapsed = 0;  // flow time spent in the present active phase; inf: that phase is complete
   Components components;     // where dormant dynamics are linear
-  std::map<std::string, Extra> extra;
+  Extras extra;
 };
 
 struct Jump {
   double time = 0, scaled_time = 0;
   int neuron = -1;
   double utility = 0;
-  std::vector<double> direction;
+  Array<double> direction;
   double alignment = 0;
   double loss_before = 0, loss_after = 0;
-  std::vector<int> activated, returned;
+  Array<int> activated, returned;
   bool converged = false;
   double gradient_norm = 0;
   double active_time = 0;
@@ -122,29 +163,110 @@ struct Stats {
   long steps = 0;
   long rejected = 0;
   double seconds = 0;
-  std::vector<double> active_time;
+  Array<double> active_time;
 };
 
 struct Point {
   double time = 0, scaled_time = 0, loss = 0, elapsed = 0;
 };
 
+// Reservations about a result.
+enum class Note { step_failed, active_phase_work_limit, direction_unresolved, valley_frozen };
+
+inline const char* name(Note note) {
+  switch (note) {
+    case Note::step_failed:
+      return "step_failed";
+    case Note::active_phase_work_limit:
+      return "active_phase_work_limit";
+    case Note::direction_unresolved:
+      return "direction_unresolved";
+    case Note::valley_frozen:
+      return "valley_frozen";
+  }
+  return "";
+}
+
+#if defined(AGF_BLOCK)
+// To the host, and what comes from there.
+template <typename Record>
+AGF_CORE void report(Record& record);
+AGF_CORE bool told_to_stop(Status& reason);
+AGF_CORE double seconds_of_block();
+#endif
+
+// Records in the order they were made: all of them kept, or in a block the last one, while those before are on their
+// way to the host.
+#if defined(AGF_BLOCK)
+template <typename T>
+class Records {
+ public:
+  AGF_CORE bool empty() const { return size_ == 0; }
+  AGF_CORE std::size_t size() const { return size_; }
+  AGF_CORE T& back() { return last_; }
+  AGF_CORE void push_back(T record) {
+    send();
+    last_ = std::move(record);
+    waiting_ = true;
+    ++size_;
+  }
+  AGF_CORE void send() {
+    if (waiting_) report(last_);
+    waiting_ = false;
+  }
+
+ private:
+  T last_;
+  std::size_t size_ = 0;
+  bool waiting_ = false;
+};
+#else
+template <typename T>
+using Records = std::vector<T>;
+#endif
+
 struct Trajectory {
-  std::vector<Jump> jumps;
-  std::vector<Point> points;
-  std::vector<State> states;
+  Records<Jump> jumps;
+  Records<Point> points;
+  Records<State> states;
   State state;
   Status status = Status::t_end;
   double conserved_drift = std::numeric_limits<double>::quiet_NaN();
-  std::vector<std::string> notes;
+  Array<Note> notes;
   Stats stats;
 
-  void note(const std::string& text) {
-    for (const auto& n : notes)
-      if (n == text) return;
-    notes.push_back(text);
+  AGF_CORE void note(Note note) {
+    for (const Note known : notes)
+      if (known == note) return;
+    notes.push_back(note);
   }
 };
+
+#if defined(AGF_BLOCK)
+
+// What a run in a block is told from the host: see block/line.hpp.
+struct Control {
+  AGF_CORE bool poll() {
+    if (!stopping) stopping = told_to_stop(stop);
+    return stopping;
+  }
+  AGF_CORE double seconds() const { return seconds_of_block(); }
+
+  Status stop = Status::t_end;  // why, once stopping
+  bool stopping = false;
+};
+
+// Whoever watches is on the host, and is asked there.
+struct Observer {
+  bool watched = false;
+  AGF_CORE explicit operator bool() const { return watched; }
+  AGF_CORE bool operator()(const Jump& jump) const;
+  AGF_CORE bool operator()(const Point& point, const State* state) const;
+};
+using JumpObserver = Observer;
+using PointObserver = Observer;
+
+#else
 
 // The ways a run is stopped from outside, looked at between steps.
 struct Control {
@@ -168,4 +290,10 @@ struct Control {
   }
 };
 
-}  // namespace agf
+// Sees each record as it is made; true stops the run.
+using JumpObserver = std::function<bool(const Jump&)>;
+using PointObserver = std::function<bool(const Point&, const State*)>;
+
+#endif
+
+}  // namespace AGF_SPACE

@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <limits>
 
-namespace agf {
+namespace AGF_SPACE {
 
 // 2^k; 0 and infinity beyond the normal range.
-inline double power_of_two(std::int64_t k) {
+AGF_CORE inline double power_of_two(std::int64_t k) {
   if (k < -1022) return 0;
   if (k > 1023) return std::numeric_limits<double>::infinity();
   return std::bit_cast<double>(static_cast<std::uint64_t>(k + 1023) << 52);
@@ -21,7 +21,7 @@ struct Wide {
   double mantissa = 0;
   std::int64_t exponent = 0;
 
-  static Wide of(double x, std::int64_t exponent = 0) {
+  AGF_CORE static Wide of(double x, std::int64_t exponent = 0) {
     const auto bits = std::bit_cast<std::uint64_t>(x);
     const auto field = static_cast<std::int64_t>((bits >> 52) & 0x7ff);
     if (field == 0) {
@@ -34,7 +34,7 @@ struct Wide {
   }
 
   // e^x; |x| beyond 1e15, where a double has no fraction left, as 1e15.
-  static Wide exp(double x) {
+  AGF_CORE static Wide exp(double x) {
     constexpr double log2 = 0.6931471805599453094, low = 2.3190468138462996e-17, most = 1e15;
     x = x > most ? most : x < -most ? -most : x;
     const double k = std::nearbyint(x / log2);
@@ -42,49 +42,51 @@ struct Wide {
     return of(std::exp(std::fma(-k, log2, x) - k * low), static_cast<std::int64_t>(k));
   }
 
-  bool zero() const { return mantissa == 0; }
-  double log() const {
+  AGF_CORE bool zero() const { return mantissa == 0; }
+  AGF_CORE double log() const {
     return zero() ? -std::numeric_limits<double>::infinity()
                   : std::log(std::abs(mantissa)) + 0.6931471805599453094 * static_cast<double>(exponent);
   }
   // x / 2^shift as a double.
-  double scaled(std::int64_t shift) const { return zero() ? 0 : mantissa * power_of_two(exponent - shift); }
-  double value() const { return scaled(0); }
-  Wide operator-() const { return {-mantissa, exponent}; }
+  AGF_CORE double scaled(std::int64_t shift) const { return zero() ? 0 : mantissa * power_of_two(exponent - shift); }
+  AGF_CORE double value() const { return scaled(0); }
+  AGF_CORE Wide operator-() const { return {-mantissa, exponent}; }
 };
 
-inline Wide operator*(Wide a, Wide b) {
+AGF_CORE inline bool is_zero(Wide a) { return a.zero(); }
+
+AGF_CORE inline Wide operator*(Wide a, Wide b) {
   if (a.zero() || b.zero()) return {};
   return Wide::of(a.mantissa * b.mantissa, a.exponent + b.exponent);
 }
 
-inline Wide operator/(Wide a, Wide b) {
+AGF_CORE inline Wide operator/(Wide a, Wide b) {
   if (a.zero()) return {};
   return Wide::of(a.mantissa / b.mantissa, a.exponent - b.exponent);
 }
 
-inline Wide operator+(Wide a, Wide b) {
+AGF_CORE inline Wide operator+(Wide a, Wide b) {
   if (a.zero()) return b;
   if (b.zero()) return a;
   if (a.exponent < b.exponent) return b + a;
   return Wide::of(a.mantissa + b.scaled(a.exponent), a.exponent);
 }
 
-inline Wide operator-(Wide a, Wide b) { return a + -b; }
+AGF_CORE inline Wide operator-(Wide a, Wide b) { return a + -b; }
 
-inline Wide sqrt(Wide a) {
+AGF_CORE inline Wide sqrt(Wide a) {
   if (a.zero()) return {};
   const std::int64_t odd = a.exponent & 1;
   return Wide::of(std::sqrt(odd ? 2 * a.mantissa : a.mantissa), (a.exponent - odd) / 2);
 }
 
 // |a| < |b|.
-inline bool smaller(Wide a, Wide b) {
+AGF_CORE inline bool smaller(Wide a, Wide b) {
   if (a.zero() || b.zero()) return !b.zero();
   return a.exponent != b.exponent ? a.exponent < b.exponent : std::abs(a.mantissa) < std::abs(b.mantissa);
 }
 
-inline Wide dot(std::size_t n, const Wide* a, const Wide* b) {
+AGF_CORE inline Wide dot(std::size_t n, const Wide* a, const Wide* b) {
   std::int64_t top = std::numeric_limits<std::int64_t>::min();
   for (std::size_t i = 0; i < n; ++i)
     if (!a[i].zero() && !b[i].zero() && a[i].exponent + b[i].exponent > top) top = a[i].exponent + b[i].exponent;
@@ -95,4 +97,4 @@ inline Wide dot(std::size_t n, const Wide* a, const Wide* b) {
   return Wide::of(sum, sum == 0 ? 0 : top);
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -18,6 +18,11 @@ inline std::string shape_text(const pybind11::array& a) {
   return text + (a.ndim() == 1 ? ",)" : ")");
 }
 
+// What a matrix is expected to be; rows negative: any number of neurons.
+inline std::string expected_text(pybind11::ssize_t rows, pybind11::ssize_t columns, const std::string& words) {
+  return "(" + (rows < 0 ? "H" : std::to_string(rows)) + ", " + std::to_string(columns) + "): " + words;
+}
+
 inline pybind11::array as_array(const pybind11::object& object, const char* name) {
   if (!pybind11::isinstance<pybind11::array>(object)) {
     throw pybind11::type_error(std::string(name) + ": got " + std::string(pybind11::str(pybind11::type::of(object))) +

@@ -12,6 +12,7 @@
 #include "agf/diagonal_path.hpp"
 #include "bind/arrays.hpp"
 #include "bind/diagonal_kernel.hpp"
+#include "bind/leaves.hpp"
 #include "bind/session.hpp"
 #include "bind/unlocked.hpp"
 #include "cpu/backend.hpp"
@@ -57,10 +58,7 @@ class Diagonal final : public DiagonalKernel {
     const Rows at = rows(theta, "theta");
     const Rows r = residual_of(residual);
     Array value(inputs());
-    T* to = value.mutable_data();
-    // Released: see loss.
-    const Unlocked unlocked;
-    leaves_.utility(at.data, r.data, to, nullptr);
+    evaluate(at, r, value.mutable_data(), nullptr);
     return value;
   }
 
@@ -68,11 +66,17 @@ class Diagonal final : public DiagonalKernel {
     const Rows at = rows(theta, "theta");
     const Rows r = residual_of(residual);
     Array gradient({inputs(), layers()});
-    T* to = gradient.mutable_data();
-    // Released: see loss.
-    const Unlocked unlocked;
-    leaves_.utility(at.data, r.data, nullptr, to);
+    evaluate(at, r, nullptr, gradient.mutable_data());
     return gradient;
+  }
+
+  py::tuple utility_and_gradient(const py::object& theta, const py::object& residual) const {
+    const Rows at = rows(theta, "theta");
+    const Rows r = residual_of(residual);
+    Array value(inputs());
+    Array gradient({inputs(), layers()});
+    evaluate(at, r, value.mutable_data(), gradient.mutable_data());
+    return py::make_tuple(std::move(value), std::move(gradient));
   }
 
   Array hessian_vector(const py::object& theta, const py::object& v) const {
@@ -112,9 +116,8 @@ class Diagonal final : public DiagonalKernel {
 
   Rows rows(const py::object& object, const char* name) const {
     py::array a = as_array(object, name);
-    const std::string expected =
-        "(" + std::to_string(inputs()) + ", " + std::to_string(layers()) + "): one row [u_1 .. u_depth] for each input";
-    const T* data = matrix<T>(a, name, inputs(), layers(), expected);
+    const T* data = matrix<T>(a, name, inputs(), layers(),
+                              expected_text(inputs(), layers(), "one row [u_1 .. u_depth] for each input"));
     return {std::move(a), data};
   }
 
@@ -122,9 +125,14 @@ class Diagonal final : public DiagonalKernel {
   Rows residual_of(const py::object& residual) const {
     if (residual.is_none()) return {py::none(), nullptr};
     py::array a = as_array(residual, "residual");
-    const T* data =
-        matrix<T>(a, "residual", samples(), 1, "(" + std::to_string(samples()) + ", 1): one row per sample");
+    const T* data = matrix<T>(a, "residual", samples(), 1, expected_text(samples(), 1, "one row per sample"));
     return {std::move(a), data};
+  }
+
+  void evaluate(const Rows& at, const Rows& r, T* value, T* gradient) const {
+    // Released: see loss.
+    const Unlocked unlocked;
+    leaves_.utility(at.data, r.data, value, gradient);
   }
 
   py::array held_;  // the memory of the inputs
@@ -167,12 +175,7 @@ void bind_typed(py::module_& m, const char* name, const char* descent) {
   py::class_<Descent<T>>(m, descent)
       .def("advance", &Descent<T>::advance, py::arg("theta"), py::arg("velocity"), py::arg("lr"), py::arg("momentum"),
            py::arg("steps"));
-  py::class_<Diagonal<T>, DiagonalKernel>(m, name)
-      .def("loss", &Diagonal<T>::loss, py::arg("theta"))
-      .def("residual", &Diagonal<T>::residual, py::arg("theta"))
-      .def("utility", &Diagonal<T>::utility, py::arg("theta"), py::arg("residual") = py::none())
-      .def("utility_gradient", &Diagonal<T>::utility_gradient, py::arg("theta"), py::arg("residual") = py::none())
-      .def("hessian_vector", &Diagonal<T>::hessian_vector, py::arg("theta"), py::arg("v"))
+  bind_leaves<Diagonal<T>, DiagonalKernel>(m, name)
       .def("predict", &Diagonal<T>::predict, py::arg("theta"), py::arg("X_new"))
       // It reads the kernel's inputs, which stay as long as it does.
       .def(

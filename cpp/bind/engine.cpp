@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "agf/alternate.hpp"
+#include "agf/carried.hpp"
 #include "agf/direction_alternate.hpp"
 #include "agf/direction_flow.hpp"
 #include "agf/flow.hpp"
@@ -55,6 +57,31 @@ struct Members {
     }
   }
 
+  // Those that the device of their problem carries, device by device. options(member): what the verb takes.
+  template <typename Options>
+  std::vector<Session::Carried> carried(bool directions, const std::function<Options(std::size_t)>& options) const {
+    std::map<const Carrier*, std::vector<std::size_t>> groups;
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      const Carrier* carrier = problems[i]->carrier();
+      if (carrier && carrier->carries(*problems[i], states[i].count)) groups[carrier].push_back(i);
+    }
+    std::vector<Session::Carried> out;
+    for (const auto& [device, members] : groups) {
+      const Carrier* const carrier = device;
+      out.push_back({members, [this, directions, options, carrier, members](bool watched, Bystander& bystander) {
+                       Freight freight{directions, watched, {}, {}};
+                       std::vector<Options> own;
+                       for (const std::size_t i : members) {
+                         freight.problems.push_back(problems[i].get());
+                         freight.starts.push_back(states[i]);
+                         own.push_back(options(i));
+                       }
+                       return carry(*carrier, std::move(freight), own, bystander);
+                     }});
+    }
+    return out;
+  }
+
   std::vector<State> states;
   std::vector<std::shared_ptr<const Problem>> problems;
   double flops = 0;
@@ -68,11 +95,16 @@ py::list run_alternating(const Kernels& kernels, const Starts& starts, int max_j
   const Members members(kernels, starts);
   check_length(loss_tol, "loss_tol", starts.size());
   Session session(max_seconds, observer, finished);
-  return session.run(starts.size(), members.flops, [&](std::size_t i, Control& control) {
-    const AlternateOptions options{max_jumps,   loss_tol[i], activation_window,       adaptive_rate,
-                                   active_time, rtol,        session.jump_observer(i)};
-    return engine(*members.problems[i], cpu::backend(), control, members.states[i], options);
-  });
+  const std::function<AlternateOptions(std::size_t)> options = [&](std::size_t i) {
+    return AlternateOptions{max_jumps,   loss_tol[i], activation_window,       adaptive_rate,
+                            active_time, rtol,        session.jump_observer(i)};
+  };
+  return session.run(
+      starts.size(), members.flops,
+      [&](std::size_t i, Control& control) {
+        return engine(*members.problems[i], cpu::backend(), control, members.states[i], options(i));
+      },
+      members.carried(engine == &alternate_directions, options));
 }
 
 template <Flow engine>
@@ -84,13 +116,19 @@ py::list run_flow(const Kernels& kernels, const Starts& starts, const std::vecto
   check_length(loss_tol, "loss_tol", starts.size());
   Session session(max_seconds, observer, finished);
   const FlowOptions shared = flow_options(clock, save_at, rtol, adaptive_rate);
-  return session.run(starts.size(), members.flops, [&](std::size_t i, Control& control) {
-    FlowOptions options = shared;
-    options.t_end = t_end[i];
-    options.loss_tol = loss_tol[i];
-    options.observer = session.point_observer(i);
-    return engine(*members.problems[i], cpu::backend(), control, members.states[i], options);
-  });
+  const std::function<FlowOptions(std::size_t)> options = [&](std::size_t i) {
+    FlowOptions own = shared;
+    own.t_end = t_end[i];
+    own.loss_tol = loss_tol[i];
+    own.observer = session.point_observer(i);
+    return own;
+  };
+  return session.run(
+      starts.size(), members.flops,
+      [&](std::size_t i, Control& control) {
+        return engine(*members.problems[i], cpu::backend(), control, members.states[i], options(i));
+      },
+      members.carried(engine == &gradient_flow_of_directions, options));
 }
 
 template <Alternate engine>

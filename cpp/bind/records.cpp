@@ -59,9 +59,12 @@ State state_from(const py::dict& start, std::size_t params) {
   if (start.contains("extra")) {
     for (const auto& [key, value] : py::cast<py::dict>(start["extra"])) {
       const auto given = py::cast<Floats>(value);
-      Extra& held = state.extra[py::cast<std::string>(key)];
-      held.values.assign(given.data(), given.data() + given.size());
-      for (py::ssize_t k = 0; k < given.ndim(); ++k) held.shape.push_back(static_cast<std::size_t>(given.shape(k)));
+      const auto name = py::cast<std::string>(key);
+      if (name.size() > Extra::longest_name)
+        throw py::value_error("start: got extra '" + name + "', expected the names that a run's states have");
+      std::vector<std::size_t> shape;
+      for (py::ssize_t k = 0; k < given.ndim(); ++k) shape.push_back(static_cast<std::size_t>(given.shape(k)));
+      state.extra.put(name.c_str(), {given.data(), given.data() + given.size()}, std::move(shape));
     }
   }
   if (start.contains("frame")) {
@@ -103,9 +106,9 @@ py::dict to_dict(State state) {
   }
   if (!state.extra.empty()) {
     py::dict extra;
-    for (auto& [key, held] : state.extra)
-      extra[key.c_str()] =
-          array(std::move(held.values), std::vector<py::ssize_t>(held.shape.begin(), held.shape.end()));
+    for (const Extra& held : state.extra.all())
+      extra[held.name] =
+          array(std::vector<double>(held.values), std::vector<py::ssize_t>(held.shape.begin(), held.shape.end()));
     out["extra"] = extra;
   }
   return out;
@@ -176,7 +179,9 @@ py::dict to_dict(Trajectory path) {
   out["state"] = to_dict(std::move(path.state));
   out["status"] = name(path.status);
   out["conserved_drift"] = path.conserved_drift;
-  out["notes"] = path.notes;
+  std::vector<std::string> notes;
+  for (const Note note : path.notes) notes.push_back(name(note));
+  out["notes"] = notes;
   out["stats"] = stats;
   return out;
 }

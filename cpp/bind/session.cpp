@@ -57,12 +57,54 @@ std::function<bool(const Point&, const State*)> Session::point_observer(std::siz
   };
 }
 
-py::list Session::run(std::size_t count, double flops, const Engine& engine) {
+// Hears of the members that a device carries.
+class Session::Audience final : public Bystander {
+ public:
+  Audience(Session& session, std::vector<Outcome>& outcomes, const std::vector<std::size_t>& members)
+      : session_(session), outcomes_(outcomes), members_(members) {}
+
+  bool seen(std::size_t run, const Jump& jump) override { return session_.jump_observer(members_[run])(jump); }
+  bool seen(std::size_t run, const Point& point, const State* state) override {
+    return session_.point_observer(members_[run])(point, state);
+  }
+  void over(std::size_t run, Trajectory path) override {
+    Outcome& outcome = outcomes_[members_[run]];
+    outcome.path = std::move(path);
+    outcome.begun = true;
+    session_.told(outcome);
+    session_.finished(members_[run]);
+  }
+  bool stops(Status& reason) override {
+    if (session_.stopped()) {
+      reason = Status::interrupted;
+      return true;
+    }
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - session_.begun_;
+    if (!(passed.count() > session_.max_seconds_)) return false;
+    reason = Status::max_seconds;
+    return true;
+  }
+
+ private:
+  Session& session_;
+  std::vector<Outcome>& outcomes_;
+  const std::vector<std::size_t>& members_;
+};
+
+py::list Session::run(std::size_t count, double flops, const Engine& engine, const std::vector<Carried>& carried) {
   std::vector<Outcome> outcomes(count);
   {
     // Runs take microseconds to hours and touch no Python object outside Session; once for all of them.
     const py::gil_scoped_release unlock;
-    work(outcomes, flops, engine);
+    std::vector<char> taken(count, 0);
+    for (const Carried& group : carried) {
+      for (const std::size_t member : group.members) taken[member] = 1;
+      for (const std::size_t member : carry(outcomes, group)) taken[member] = 0;
+    }
+    std::vector<std::size_t> members;
+    for (std::size_t member = 0; member < count; ++member)
+      if (!taken[member]) members.push_back(member);
+    if (!members.empty()) work(outcomes, members, flops, engine);
   }
   if (error_ && !error_->matches(PyExc_KeyboardInterrupt)) throw std::move(*error_);
   py::list results(count);
@@ -72,17 +114,42 @@ py::list Session::run(std::size_t count, double flops, const Engine& engine) {
   return results;
 }
 
+std::vector<std::size_t> Session::carry(std::vector<Outcome>& outcomes, const Carried& carried) {
+  Audience audience(*this, outcomes, carried.members);
+  std::vector<std::size_t> left;
+  try {
+    for (const std::size_t run : carried.carry(!observer_.is_none(), audience)) left.push_back(carried.members[run]);
+  } catch (...) {
+    for (const std::size_t member : carried.members)
+      if (!outcomes[member].begun) outcomes[member].error = std::current_exception();
+    return {};
+  }
+  Status reason = Status::interrupted;
+  if (!left.empty() || !audience.stops(reason)) return left;
+  for (const std::size_t member : carried.members)
+    if (!outcomes[member].begun) outcomes[member].status = reason;
+  for (const std::size_t member : carried.members) told(outcomes[member]);
+  return left;
+}
+
+// A run knows that it was interrupted, the session why.
+void Session::told(Outcome& outcome) const {
+  for (Status* status : {&outcome.path.status, &outcome.status})
+    if (*status == Status::interrupted) *status = reason_.load();
+}
+
 // Whoever is free takes the next member; what it computes does not depend on that.
-void Session::work(std::vector<Outcome>& outcomes, double flops, const Engine& engine) {
-  const std::size_t count = outcomes.size(), threads = cpu::pool::threads();
+void Session::work(std::vector<Outcome>& outcomes, const std::vector<std::size_t>& members, double flops,
+                   const Engine& engine) {
+  const std::size_t count = members.size(), threads = cpu::pool::threads();
   std::atomic<std::size_t> next{0};
   std::size_t over = 0;
   std::mutex lock;
   std::condition_variable all_over;
   const std::function<void(std::size_t)> lane = [&](std::size_t) {
     for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
-      outcomes[i] = one(i, count == 1, engine);
-      finished(i);
+      outcomes[members[i]] = one(members[i], outcomes.size() == 1, engine);
+      finished(members[i]);
       const std::lock_guard held(lock);
       if (++over == count) all_over.notify_one();
     }
@@ -123,8 +190,7 @@ Session::Outcome Session::one(std::size_t member, bool alone, const Engine& engi
       outcome.error = std::current_exception();
     }
   }
-  for (Status* status : {&outcome.path.status, &outcome.status})
-    if (*status == Status::interrupted) *status = reason_.load();
+  told(outcome);
   return outcome;
 }
 

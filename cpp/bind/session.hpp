@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "agf/carrier.hpp"
 #include "agf/flow.hpp"
 #include "agf/trajectory.hpp"
 #include "bind/records.hpp"
@@ -41,7 +42,13 @@ class Session {
   // stopped) its status, and the error of a failure. `flops` is the work of one evaluation: fewer members than threads
   // run one after another where its kernels share the threads instead.
   using Engine = std::function<Trajectory(std::size_t member, Control& control)>;
-  pybind11::list run(std::size_t count, double flops, const Engine& engine);
+  // Members that a device carries, many at the same time: has them carried, and returns those that it had to leave,
+  // which then run like the others. Numbers in what the bystander hears are places in `members`.
+  struct Carried {
+    std::vector<std::size_t> members;
+    std::function<std::vector<std::size_t>(bool watched, Bystander& bystander)> carry;
+  };
+  pybind11::list run(std::size_t count, double flops, const Engine& engine, const std::vector<Carried>& carried = {});
 
  private:
   struct Outcome {
@@ -51,7 +58,12 @@ class Session {
     std::exception_ptr error;
   };
 
-  void work(std::vector<Outcome>& outcomes, double flops, const Engine& engine);
+  class Audience;
+
+  void work(std::vector<Outcome>& outcomes, const std::vector<std::size_t>& members, double flops,
+            const Engine& engine);
+  std::vector<std::size_t> carry(std::vector<Outcome>& outcomes, const Carried& carried);
+  void told(Outcome& outcome) const;
   Outcome one(std::size_t member, bool alone, const Engine& engine);
   bool observe(std::size_t member, const std::function<pybind11::dict()>& record);
   void finished(std::size_t member);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bind/arrays.hpp"
+#include "bind/leaves.hpp"
 
 namespace agf::bind {
 
@@ -46,14 +47,10 @@ inline Template template_of(const pybind11::object& object, const std::vector<py
   return {wide ? read(static_cast<const double*>(a.data())) : read(static_cast<const float*>(a.data())), present, wide};
 }
 
-// What rows of parameters and residuals of period p are expected to be; count negative: any number of rows.
-inline std::string rows_of_modular(std::size_t period, pybind11::ssize_t count) {
-  const std::string p = std::to_string(period), height = count < 0 ? "H" : std::to_string(count);
-  return "(" + height + ", " + std::to_string(3 * period) + "): one row [u (" + p + ") | v (" + p + ") | w (" + p +
-         ")] per neuron";
-}
-inline std::string residual_of_modular(std::size_t period) {
-  return "(" + std::to_string(period * period) + ", " + std::to_string(period) + "): row a p + b for the pair (a, b)";
+inline Layout modular_layout(std::size_t period) {
+  const std::string p = std::to_string(period);
+  return {"[u (" + p + ") | v (" + p + ") | w (" + p + ")]", period * period, period,
+          "row a p + b for the pair (a, b)"};
 }
 
 }  // namespace agf::bind

@@ -8,9 +8,7 @@ namespace {
 
 class CpuBackend final : public agf::Backend {
  public:
-  void parallel(std::size_t count, const std::function<void(std::size_t)>& task) override {
-    pool::parallel(count, task);
-  }
+  void parallel(std::size_t count, const agf::Task& task) override { pool::parallel(count, task); }
   bool cholesky(std::size_t n, double* matrix) override { return blas::cholesky(static_cast<int>(n), matrix); }
   void cholesky_solve(std::size_t n, const double* factor, double* rhs, std::size_t count) override {
     blas::cholesky_solve(static_cast<int>(n), factor, rhs, static_cast<int>(count));

@@ -33,6 +33,9 @@ struct MomentSignal final : Signal {
   std::vector<double> values;
 };
 
+const double* values(const Signal& signal) { return static_cast<const MomentSignal&>(signal).values.data(); }
+double* values(Signal& signal) { return static_cast<MomentSignal&>(signal).values.data(); }
+
 class Grid final : public Design {
  public:
   Grid(const DesignSizes& sizes, std::vector<double> left, std::vector<double> right)
@@ -148,13 +151,13 @@ std::unique_ptr<const Design> make_design(const DesignSizes& sizes, PseudoSample
 }  // namespace
 
 Moments::Moments(ProductLayout product, PseudoSamples samples, std::vector<double> target, double least)
-    : MomentsModel(product, samples, least),
+    : MomentsModel(product, sizes_of(samples), least),
       design_(make_design(sizes_, std::move(samples))),
       target_(std::move(target)) {}
 Moments::~Moments() = default;
 
-const double* Moments::values(const Signal& signal) { return static_cast<const MomentSignal&>(signal).values.data(); }
-double* Moments::values(Signal& signal) { return static_cast<MomentSignal&>(signal).values.data(); }
+void Moments::spread(const Signal& signal, double* out) const { std::copy_n(values(signal), product_.size(), out); }
+void Moments::gather(const double* given, Signal& signal) const { std::copy_n(given, product_.size(), values(signal)); }
 
 std::unique_ptr<Signal> Moments::make_signal() const { return std::make_unique<MomentSignal>(product_.size()); }
 

@@ -18,10 +18,6 @@ class Moments final : public MomentsModel {
   Moments(ProductLayout product, PseudoSamples samples, std::vector<double> target, double least);
   ~Moments() override;
 
-  // M, (rows, columns).
-  static const double* values(const Signal& signal);
-  static double* values(Signal& signal);
-
   std::unique_ptr<Signal> make_signal() const override;
   double residual(const double* theta, std::size_t count, Signal& r, Shape shape = {}) const override;
   void residual_derivative(const double* theta, const double* v, std::size_t count, Signal& dr,
@@ -35,6 +31,10 @@ class Moments final : public MomentsModel {
   void loss_hessian(const double* theta, std::size_t count, const Signal& r, double* out,
                     Shape shape = {}) const override;
   void contribution(const double* theta, std::size_t count, double* out) const override;
+
+  // M, (rows, columns), from a signal and back.
+  void spread(const Signal& signal, double* out) const;
+  void gather(const double* given, Signal& signal) const;
 
  private:
   void add(std::size_t count, const double* left, const double* right, std::size_t stride, double* p) const;

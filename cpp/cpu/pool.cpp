@@ -114,24 +114,26 @@ class Pool {
 
   void resize(std::size_t threads) {
     const std::size_t workers = threads - 1;
-    if (workers == workers_.size()) return;
-    {
-      const std::lock_guard guard(lock_);
-      stop_ = true;
+    if (threads != asked_) {
+      {
+        const std::lock_guard guard(lock_);
+        stop_ = true;
+      }
+      wake_.notify_all();
+      for (Worker& worker : workers_) worker.thread.join();
+      workers_.clear();
+      stop_ = false;
+      asked_ = threads;
+      patient_ = threads <= processors();
     }
-    wake_.notify_all();
-    for (Worker& worker : workers_) worker.thread.join();
-    workers_.clear();
-    stop_ = false;
-    patient_ = threads <= processors();
-    for (std::size_t i = 0; i < workers; ++i) {
+    while (workers_.size() < workers) {
       Worker& worker = workers_.emplace_back();
       try {
         worker.thread = std::thread([this, &worker] { serve(worker.placement); });
       } catch (...) {
-        // The system has no more threads: those that there are serve, and the next call tries again.
+        // The system has no more threads: those that there are serve, and the next call asks for the others again.
         workers_.pop_back();
-        throw;
+        break;
       }
     }
   }
@@ -172,6 +174,7 @@ class Pool {
   std::mutex lock_;
   std::condition_variable wake_, left_;
   std::deque<Worker> workers_;  // stay where they are
+  std::size_t asked_ = 0;       // threads, the caller among them
   Job* job_ = nullptr;
   // Written under the lock; read without it by those who look about.
   std::atomic<std::size_t> generation_{0};

@@ -15,13 +15,6 @@
 
 namespace agf::cuda::bind {
 
-// A member of each kernel class, and destroyed before the problem is: leaves on arrays of a device return before their
-// work on the caller's stream is done, and it reads the problem's data.
-struct AtRest {
-  int device;
-  ~AtRest() { rest(device); }
-};
-
 // Arrays of a device come as views (agf_fast._device.View in Python): pointer, shape, dtype, device and stream, and
 // empty(shape), which makes another of the caller's kind. All arguments of a call are of one kind.
 template <typename T>
@@ -102,6 +95,12 @@ class Call {
       if (result.on_host) download(result.on_host, result.at, result.size * sizeof(T), stream());
   }
 
+  // The same for a leaf, which takes the stream first.
+  template <typename Leaf>
+  void leaf(const Leaf& leaf) {
+    run([&] { leaf(stream()); });
+  }
+
   // The results in the order they were asked for.
   pybind11::object take() {
     pybind11::object array = std::move(results_.front().array);
@@ -129,6 +128,25 @@ class Call {
   Room room_;
   std::size_t count_ = 0;
   std::deque<Result> results_;
+};
+
+// Where a problem is. A member of each kernel class, and destroyed before the problem is: leaves on arrays of a device
+// return before their work on the caller's stream is done, and it reads the problem's data.
+class AtRest {
+ public:
+  template <typename On>
+  explicit AtRest(const On& problem) : device_(problem.device()) {}
+  ~AtRest() { rest(device_); }
+  AtRest(const AtRest&) = delete;
+  AtRest& operator=(const AtRest&) = delete;
+
+  template <typename T>
+  Call<T> call(const pybind11::object& first) const {
+    return {device_, first};
+  }
+
+ private:
+  int device_;
 };
 
 }  // namespace agf::cuda::bind

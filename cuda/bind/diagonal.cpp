@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bind/diagonal_kernel.hpp"
+#include "bind/leaves.hpp"
 #include "call.hpp"
 #include "kernels.hpp"
 
@@ -19,7 +20,7 @@ template <typename T>
 class Diagonal final : public agf::bind::DiagonalKernel {
  public:
   Diagonal(py::object columns, std::unique_ptr<const DiagonalCuda<T>> leaves)
-      : held_(std::move(columns)), leaves_(std::move(leaves)), at_rest_{leaves_->device()} {}
+      : held_(std::move(columns)), leaves_(std::move(leaves)), at_rest_(*leaves_) {}
 
   const Design& design() const override { return leaves_->design(); }
   const std::vector<double>& target() const override { return leaves_->target(); }
@@ -42,21 +43,13 @@ class Diagonal final : public agf::bind::DiagonalKernel {
   }
 
   py::object utility(const py::object& theta, const py::object& residual) const {
-    Call<T> call(leaves_->device(), theta);
-    const T* at = rows(call, theta, "theta");
-    const T* r = residual_of(call, residual);
-    T* value = call.result({inputs()});
-    call.run([&] { leaves_->utility(call.stream(), at, r, value, nullptr); });
-    return call.take();
+    return evaluate(theta, residual, true, false);
   }
-
   py::object utility_gradient(const py::object& theta, const py::object& residual) const {
-    Call<T> call(leaves_->device(), theta);
-    const T* at = rows(call, theta, "theta");
-    const T* r = residual_of(call, residual);
-    T* gradient = call.result({inputs(), layers()});
-    call.run([&] { leaves_->utility(call.stream(), at, r, nullptr, gradient); });
-    return call.take();
+    return evaluate(theta, residual, false, true);
+  }
+  py::object utility_and_gradient(const py::object& theta, const py::object& residual) const {
+    return evaluate(theta, residual, true, true);
   }
 
   py::object hessian_vector(const py::object& theta, const py::object& v) const {
@@ -86,15 +79,21 @@ class Diagonal final : public agf::bind::DiagonalKernel {
 
   const T* rows(Call<T>& call, const py::object& object, const char* name) const {
     return call.matrix(object, name, inputs(), layers(),
-                       "(" + std::to_string(inputs()) + ", " + std::to_string(layers()) +
-                           "): one row [u_1 .. u_depth] for each input");
+                       agf::bind::expected_text(inputs(), layers(), "one row [u_1 .. u_depth] for each input"));
   }
 
-  // Null: of theta itself.
-  const T* residual_of(Call<T>& call, const py::object& residual) const {
-    if (residual.is_none()) return nullptr;
-    return call.matrix(residual, "residual", samples(), 1,
-                       "(" + std::to_string(samples()) + ", 1): one row per sample");
+  py::object evaluate(const py::object& theta, const py::object& residual, bool with_value, bool with_gradient) const {
+    Call<T> call(leaves_->device(), theta);
+    const T* at = rows(call, theta, "theta");
+    const T* r = residual.is_none() ? nullptr
+                                    : call.matrix(residual, "residual", samples(), 1,
+                                                  agf::bind::expected_text(samples(), 1, "one row per sample"));
+    T* value = with_value ? call.result({inputs()}) : nullptr;
+    T* gradient = with_gradient ? call.result({inputs(), layers()}) : nullptr;
+    call.run([&] { leaves_->utility(call.stream(), at, r, value, gradient); });
+    py::object first = call.take();
+    if (!(with_value && with_gradient)) return first;
+    return py::make_tuple(std::move(first), call.take());
   }
 
   py::object held_;  // the memory of the inputs where it is the caller's
@@ -104,13 +103,8 @@ class Diagonal final : public agf::bind::DiagonalKernel {
 
 template <typename T>
 void bind_typed(py::module_& m, const char* name) {
-  py::class_<Diagonal<T>, agf::bind::DiagonalKernel>(m, name)
-      .def("loss", &Diagonal<T>::loss, py::arg("theta"))
-      .def("residual", &Diagonal<T>::residual, py::arg("theta"))
-      .def("utility", &Diagonal<T>::utility, py::arg("theta"), py::arg("residual") = py::none())
-      .def("utility_gradient", &Diagonal<T>::utility_gradient, py::arg("theta"), py::arg("residual") = py::none())
-      .def("hessian_vector", &Diagonal<T>::hessian_vector, py::arg("theta"), py::arg("v"))
-      .def("predict", &Diagonal<T>::predict, py::arg("theta"), py::arg("X_new"));
+  agf::bind::bind_leaves<Diagonal<T>, agf::bind::DiagonalKernel>(m, name).def("predict", &Diagonal<T>::predict,
+                                                                              py::arg("theta"), py::arg("X_new"));
 }
 
 template <typename T>

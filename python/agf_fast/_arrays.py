@@ -245,7 +245,7 @@ def _is_ready(value: Any, shape: tuple[int | None, ...], kind: ArrayKind) -> boo
 
 def _finite(array: NDArray[Any] | View) -> bool:
     if isinstance(array, View):
-        return bool(_cuda_status.module().not_finite(array) == 0)
+        return bool(_cuda_status._cuda.not_finite(array) == 0)
     # One pass without a temporary decides nearly always; only an overflowing sum of squares needs the careful test.
     flat = array.ravel(order="K")
     return bool(np.isfinite(np.vdot(flat, flat))) or bool(np.isfinite(flat).all())

@@ -101,8 +101,7 @@ def engine(name: str) -> ModuleType:
 
 
 def build(backend: str, name: str, data: tuple[Any, ...], device: int | None) -> Any:
-    """A kernel of a resolved backend by the name of its factory, which every backend's module has: those of linear
-    networks and attention."""
+    """A kernel of a resolved backend by the name of its factory, which every backend's module has."""
     if backend == "cuda":
         return getattr(_cuda_status.module(), name)(*data, device or 0)
     library = core() if backend == "cpp" else importlib.import_module("agf_fast.reference")

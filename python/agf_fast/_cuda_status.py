@@ -7,6 +7,10 @@ import importlib.util
 import os
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import _cuda as _cuda
 
 __all__ = ["is_available", "why"]
 
@@ -82,6 +86,15 @@ def module() -> ModuleType:
         return importlib.import_module(_MODULE)
     except ImportError as error:
         raise ImportError(f"the CUDA module could not be loaded: {error}") from error
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> ModuleType:
+        """`_cuda`: the module, loaded when it is first used, with the types that its stub says."""
+        if name == "_cuda":
+            return module()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def description() -> str:

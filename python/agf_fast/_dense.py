@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, positive_integer, read_view
-from ._backend import core
-from ._cuda_status import module as cuda
+from ._backend import build
 from ._samples import SampleProblem
 
 __all__ = ["ACTIVATIONS", "Dense"]
@@ -109,11 +107,7 @@ class Dense(SampleProblem):
 
     def _build_on(self, backend: str, x: Any, y: Any) -> Any:
         parameter = float(self.slope if self.slope is not None else self.exponent or 0)
-        if backend == "cpp":
-            return core().dense(x, y, self.activation, parameter)
-        if backend == "cuda":
-            return cuda().dense(x, y, self.activation, parameter, self._kind.device or 0)
-        return importlib.import_module("agf_fast.reference").Dense(x, y, self.activation, parameter)
+        return build(backend, "dense", (x, y, self.activation, parameter), self._kind.device)
 
     @property
     def kappa(self) -> float:

@@ -71,13 +71,13 @@ class View:
     def copy(self) -> View:
         """The same numbers elsewhere on the device, there when this returns, whatever stream uses them next."""
         out = empty(self.library, self.device, self.shape, self.dtype)
-        _cuda_status.module().copy(self, out)
+        _cuda_status._cuda.copy(self, out)
         return out
 
     def __getitem__(self, rows: NDArray[np.int64]) -> View:
         """Some rows."""
         out = self.empty((len(rows), *self.shape[1:]))
-        _cuda_status.module().gather(self, rows, out)
+        _cuda_status._cuda.gather(self, rows, out)
         return out
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class View:
         if self.library in ("cupy", "torch"):
             return self.array
         # Nobody knows our stream there: what is handed over is done.
-        _cuda_status.module().wait(self.device, self.stream)
+        _cuda_status._cuda.wait(self.device, self.stream)
         module = importlib.import_module(self.library)
         return module.from_dlpack(self.array) if hasattr(module, "from_dlpack") else module.asarray(self.array)
 
@@ -134,14 +134,14 @@ def empty(library: str, device: int, shape: Sequence[int], dtype: str) -> View:
             array = module.empty(lengths, dtype=dtype)
         pointer = int(array.__cuda_array_interface__["data"][0])
         return View(array, library, pointer, lengths, dtype, device, None)
-    memory = _cuda_status.module().Memory(device, list(lengths), dtype)
+    memory = _cuda_status._cuda.Memory(device, list(lengths), dtype)
     return View(memory, library, int(memory.pointer), lengths, dtype, device, _LEGACY)
 
 
 def upload(library: str, device: int, array: NDArray[Any]) -> View:
     """Numbers of the host as a new array on a device."""
     out = empty(library, device, array.shape, array.dtype.name)
-    _cuda_status.module().upload(out, np.ascontiguousarray(array))
+    _cuda_status._cuda.upload(out, np.ascontiguousarray(array))
     return out
 
 
@@ -149,7 +149,7 @@ def download(view: View) -> NDArray[Any]:
     """The numbers of an array on a device, in a new array of the host."""
     out: NDArray[Any] = np.empty(view.shape, dtype=view.dtype)
     if out.size:
-        _cuda_status.module().download(view, out)
+        _cuda_status._cuda.download(view, out)
     return out
 
 
@@ -179,18 +179,18 @@ def _by_interface(value: Any, name: str, library: str) -> View:
     if hasattr(value, "__dlpack_device__"):
         device = int(value.__dlpack_device__()[1])
     else:
-        device = int(_cuda_status.module().device_of(pointer)) if pointer else 0
+        device = int(_cuda_status._cuda.device_of(pointer)) if pointer else 0
     queue = _LEGACY if stream is None else int(stream)
     if int(facts.get("version", 0)) < 3:
-        _cuda_status.module().rest(device)
+        _cuda_status._cuda.rest(device)
     elif stream is not None:
-        _cuda_status.module().wait(device, queue)  # arguments may come from several streams
+        _cuda_status._cuda.wait(device, queue)  # arguments may come from several streams
     return View(value, library, pointer, shape, dtype.name, device, queue)
 
 
 def _by_dlpack(value: Any, name: str, library: str) -> View:
     try:
-        lent = _cuda_status.module().Borrowed(value.__dlpack__(stream=_LEGACY))
+        lent = _cuda_status._cuda.Borrowed(value.__dlpack__(stream=_LEGACY))
     except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         if hasattr(value, "__cuda_array_interface__"):
             return _by_interface(value, name, library)  # of a dtype or a flag that DLPack does not know, say

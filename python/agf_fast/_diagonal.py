@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, finite_number, positive_integer, read
-from ._backend import core
-from ._cuda_status import module as cuda
+from ._backend import build, core
 from ._members import GO_ON, Batch, Options, OwnOptions
 from ._samples import SampleProblem
 from ._state import State
@@ -83,12 +81,8 @@ class Diagonal(SampleProblem):
             raise ValueError(f"y has shape {self._y.shape}, expected (n,) or (n, 1); build one problem per column")
 
     def _build_on(self, backend: str, x: NDArray[Any], y: NDArray[Any]) -> Any:
-        if backend in ("cpp", "cuda"):
-            columns, target = np.ascontiguousarray(x.T), np.ascontiguousarray(y)
-            if backend == "cpp":
-                return core().diagonal(columns, target, self.depth)
-            return cuda().diagonal(columns, target, self.depth, self._kind.device or 0)
-        return importlib.import_module("agf_fast.reference").Diagonal(x, y, self.depth)
+        data = (np.ascontiguousarray(x.T), np.ascontiguousarray(y), self.depth)
+        return build(backend, "diagonal", data, self._kind.device)
 
     @property
     def kappa(self) -> float:
@@ -243,11 +237,6 @@ class Diagonal(SampleProblem):
         if isinstance(theta, State):
             return super()._read_theta(theta, name)
         return read(theta, name, (self.n_inputs, self.depth), "(d, depth)", self._kind)[0]
-
-    def utility_and_gradient(self, theta: Array | State, residual: Array | None = None) -> tuple[Array, Array]:
-        return self.utility(theta, residual), self.utility_gradient(theta, residual)
-
-    utility_and_gradient.__doc__ = SampleProblem.utility_and_gradient.__doc__
 
     @property
     def _width(self) -> int:

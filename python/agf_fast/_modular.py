@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, read
-from ._backend import core
-from ._cuda_status import module as cuda
+from ._backend import build
 from ._problem import Problem
 from ._state import State, mean_crossing_log
 from ._theory import Theory
@@ -114,11 +112,7 @@ class ModularAddition(Problem):
         self.moduli = tuple(float(modulus) for modulus in np.abs(transform[found]))
 
     def _build(self, backend: str) -> Any:
-        if backend == "cpp":
-            return core().modular(self._x, self.frequencies)
-        if backend == "cuda":
-            return cuda().modular(self._x, self.frequencies, self._kind.device or 0)
-        return importlib.import_module("agf_fast.reference").ModularAddition(self._x)
+        return build(backend, "modular", (self._x, self.frequencies), self._kind.device)
 
     @property
     def _residual_shape(self) -> tuple[int, ...]:

@@ -175,7 +175,7 @@ class Problem(ABC):
 
     def utility_and_gradient(self, theta: Array | State, residual: Array | None = None) -> tuple[Array, Array]:
         """U(theta_i; r) = E<f_i(x; theta_i), r(x)> of each neuron and its Euclidean gradient, as `utility` and
-        `utility_gradient` give them, in one pass over the data (`Diagonal`: in two).
+        `utility_gradient` give them, in one pass over the data.
 
         Parameters
         ----------

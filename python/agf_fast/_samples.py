@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _cuda_status
 from ._arrays import Array, host, read, read_view
-from ._cuda_status import module as cuda
 from ._device import View
 from ._problem import Problem
 from ._state import State
@@ -133,6 +133,6 @@ class SampleProblem(Problem):
 def mean_square(values: NDArray[Any] | View) -> float:
     """E|v|^2 over rows, in float64."""
     if isinstance(values, View):
-        return float(cuda().sum_of_squares(values)) / len(values)
+        return _cuda_status._cuda.sum_of_squares(values) / len(values)
     with np.errstate(over="ignore"):
         return float(np.einsum("ij,ij->", values, values, dtype=np.float64)) / len(values)

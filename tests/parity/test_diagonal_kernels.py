@@ -45,6 +45,8 @@ def test_leaves_agree_with_the_reference(verb_backend, shape, dtype):
     assert utility.shape == (d,) and gradient.shape == (d, depth) and gradient.dtype == dtype
     assert_within(utility, oracle.utility(u, r), absolute.utility(np.abs(u), np.abs(r)), eps)
     assert_within(gradient, oracle.utility_gradient(u, r), absolute.utility_gradient(np.abs(u), np.abs(r)), eps)
+    for one, same in zip(ours.utility_and_gradient(theta, residual), (utility, gradient), strict=True):
+        np.testing.assert_array_equal(one, same)
     own = absolute.utility_gradient(np.abs(u), size)
     assert_within(ours.utility_gradient(theta), oracle.utility_gradient(u), own, eps)
 

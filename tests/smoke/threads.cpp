@@ -10,6 +10,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -49,6 +50,45 @@ void every_task_once() {
     }
     CHECK(caught);
   }
+}
+
+// Where the system has no more threads those that there are do all the work, and later calls try again.
+void too_few_threads() {
+#if defined(__GLIBC__)
+  // Every task once, and so many of them at a time.
+  const auto together = [](std::size_t tasks, int expected) {
+    std::atomic<int> begun{0};
+    std::atomic<bool> late{false};
+    std::vector<int> done(tasks, 0);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    agf::cpu::pool::parallel(tasks, [&](std::size_t i) {
+      ++done[i];
+      ++begun;
+      while (begun < expected && !late) {
+        if (std::chrono::steady_clock::now() > end) late = true;
+        std::this_thread::yield();
+      }
+    });
+    return !late && done == std::vector<int>(tasks, 1);
+  };
+  agf::cpu::pool::set_threads(3);
+  CHECK(together(3, 3));
+  // A stack beyond every address space: no thread can be made from here on.
+  pthread_attr_t usual, huge;
+  CHECK(pthread_getattr_default_np(&usual) == 0 && pthread_getattr_default_np(&huge) == 0);
+  CHECK(pthread_attr_setstacksize(&huge, std::size_t{1} << 56) == 0 && pthread_setattr_default_np(&huge) == 0);
+  bool refused = false;
+  try {
+    std::thread([] {}).join();
+  } catch (const std::system_error&) {
+    refused = true;
+  }
+  CHECK(refused);
+  agf::cpu::pool::set_threads(5);
+  for (int call = 0; call < 3; ++call) CHECK(together(20, 1));
+  CHECK(pthread_setattr_default_np(&usual) == 0);
+  CHECK(together(5, 5));
+#endif
 }
 
 // Workers that were sent elsewhere to wake may run wherever the process may.
@@ -115,6 +155,7 @@ void control_groups() {
 
 int thread_failures() {
   every_task_once();
+  too_few_threads();
   masks();
   control_groups();
   return failures;

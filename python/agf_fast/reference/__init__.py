@@ -7,6 +7,7 @@ leaves of `Dense` serve the dormant phase (r frozen, on the sphere), the active 
 from .._flow_jumps import flow_jumps
 from ._dense import Dense
 from ._diagonal import Diagonal
+from ._factories import dense, diagonal, modular
 from ._modular import ModularAddition
 from ._moments import attention_kernel, attention_samples_kernel, linear_kernel
 from .engine import alternating_gradient_flow, gradient_flow
@@ -18,7 +19,10 @@ __all__ = [
     "alternating_gradient_flow",
     "attention_kernel",
     "attention_samples_kernel",
+    "dense",
+    "diagonal",
     "flow_jumps",
     "gradient_flow",
     "linear_kernel",
+    "modular",
 ]

@@ -67,10 +67,16 @@ class Diagonal:
         return 0.5 * float(np.mean(self._residual(theta) ** 2))
 
     def utility(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]:
-        return self._out(np.prod(theta.astype(np.float64), axis=1) * self._gradient(theta, residual))
+        return self.utility_and_gradient(theta, residual)[0]
 
     def utility_gradient(self, theta: NDArray[Any], residual: NDArray[Any] | None = None) -> NDArray[Any]:
-        return self._out(self._slopes(theta) * self._gradient(theta, residual)[:, None])
+        return self.utility_and_gradient(theta, residual)[1]
+
+    def utility_and_gradient(
+        self, theta: NDArray[Any], residual: NDArray[Any] | None = None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        g = self._gradient(theta, residual)
+        return self._out(np.prod(theta.astype(np.float64), axis=1) * g), self._out(self._slopes(theta) * g[:, None])
 
     def hessian_vector(self, theta: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
         """(Sigma d beta)_i dbeta_i/du_l - g_i sum_m d2 beta_i / du_l du_m v_m, d beta along v."""

@@ -14,7 +14,7 @@ namespace {
 constexpr double tolerance = 1e-12;
 
 int both(const std::string& name, agf::ProductLayout product, const agf::PseudoSamples& samples, std::size_t count) {
-  const auto target = smoke::normal(agf::DesignSizes(samples).entries(), 3);
+  const auto target = smoke::normal(agf::sizes_of(samples).entries(), 3);
   const agf::cpu::Moments host(product, samples, target, 0.3);
   const agf::cuda::MomentsCuda device(0, product, samples, target, 0.3);
   int failures = smoke::compare(name.c_str(), host, device, count, tolerance);

@@ -1,0 +1,298 @@
+#include "block/carrier.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <map>
+#include <numeric>
+#include <string_view>
+#include <thread>
+#include <type_traits>
+#include <utility>
+
+#include "block/carrier_of.hpp"
+#include "block/launch.hpp"
+#include "block/messages.hpp"
+#include "block/numbers.hpp"
+#include "block/view.hpp"
+#include "room.hpp"
+
+namespace agf::cuda {
+namespace {
+
+using shared::Launch;
+using shared::LineHead;
+using shared::Message;
+using shared::Verb;
+using shared::Word;
+
+// Evaluations and unknowns above which the whole device serves one run better than one of its blocks does: a block has
+// about a hundredth of the device, and an evaluation from the host is bound by its ten launches below.
+constexpr double most_flops = 4e6;
+constexpr std::size_t most_unknowns = 1500;
+// Eigenvectors of a block: see algebra.cuh.
+constexpr std::size_t most_params = 256;
+
+// Numbers of each block's line: a second of a run's records, so that it need not wait for a host that is busy.
+constexpr std::size_t ring = std::size_t{1} << 13;
+
+constexpr std::chrono::microseconds between_looks{200};
+
+// By the frames that ptxas tells of (tools/kernel_resources.py), the deepest calls of the thread that steers take some
+// 20 KB: a flow, its integration, a race, its repetition, a step, a leaf.
+constexpr std::size_t stack_bytes = std::size_t{1} << 15;
+
+// Memory of the host that a device sees too.
+class Pinned {
+ public:
+  explicit Pinned(std::size_t bytes) : at_(pin(bytes)) {}
+  ~Pinned() { unpin(at_); }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+  void* get() const { return at_; }
+
+ private:
+  void* at_;
+};
+
+// The host's end of a block's line.
+class Inbox {
+ public:
+  // Takes what has come; message(kind, begin, end) for each that is whole.
+  template <typename Hear>
+  bool look(LineHead& head, const double* numbers, const Hear& hear) {
+    const std::uint64_t written = head.written.load();
+    if (written == read_) return false;
+    while (read_ < written) {
+      const std::size_t at = static_cast<std::size_t>(read_ % ring);
+      const std::size_t count = std::min(ring - at, static_cast<std::size_t>(written - read_));
+      waiting_.insert(waiting_.end(), numbers + at, numbers + at + count);
+      read_ += count;
+    }
+    head.read.store(read_);
+    const double* at = waiting_.data();
+    const double* const end = at + waiting_.size();
+    while (end - at >= 2 && static_cast<std::size_t>(end - at) >= 2 + static_cast<std::size_t>(at[1])) {
+      const double* const next = at + 2 + static_cast<std::size_t>(at[1]);
+      hear(static_cast<Message>(static_cast<int>(at[0])), at + 2, next);
+      at = next;
+    }
+    waiting_.erase(waiting_.begin(), waiting_.begin() + (at - waiting_.data()));
+    return true;
+  }
+  void answer(LineHead& head, bool stop) {
+    head.answer.store(stop ? 1 : 0);
+    head.answered.store(head.asked.load());
+  }
+
+  std::size_t run = 0;  // that its block carries
+  Trajectory path;
+
+ private:
+  std::uint64_t read_ = 0;
+  std::vector<double> waiting_;
+};
+
+// Nothing that blocks use may go while they run: whatever happens to the host.
+class Listener {
+ public:
+  Listener(const Launch& launch, Word<std::int32_t>* told, Stream stream)
+      : launch_(launch), told_(told), stream_(stream) {}
+  ~Listener() {
+    if (!over()) told_->store(shared::leave_now);
+    while (!over() && !failed(stream_)) std::this_thread::sleep_for(between_looks);
+  }
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  bool over() const {
+    return std::all_of(launch_.heads, launch_.heads + launch_.blocks,
+                       [](const LineHead& head) { return head.ended.load() != 0; });
+  }
+
+ private:
+  const Launch& launch_;
+  Word<std::int32_t>* told_;
+  Stream stream_;
+};
+
+// What runs of `count` neurons take at first: a few matrices of all unknowns, some tens of vectors, a few matrices of
+// each neuron. Runs that need more find out, and are begun again with twice as much.
+std::size_t memory_of(const Problem& problem, std::size_t count) {
+  const std::size_t m = problem.params(), unknowns = count * m, samples = problem.samples() * problem.outputs();
+  const std::size_t numbers =
+      6 * unknowns * unknowns + 100 * unknowns + 6 * count * m * m + 12 * samples + 8 * problem.samples() * count;
+  return (numbers * sizeof(double) * 3 / 2 + 0xffff) & ~std::size_t{0xffff};
+}
+
+}  // namespace
+
+bool BlockCarrier::carries(const Problem& problem, std::size_t count) const {
+  static const bool refused = [] {
+    const char* const said = std::getenv("AGF_CUDA_BLOCKS");
+    return said && std::string_view(said) == "0";
+  }();
+  return !refused && problem.params() <= most_params && count * problem.params() <= most_unknowns &&
+         problem.evaluation_flops(count) <= most_flops;
+}
+
+template <typename Options>
+std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::vector<Options>& options,
+                                             Bystander& bystander) const {
+  const OnDevice on(device_);
+  const Stream stream;
+  const std::size_t runs = freight.starts.size();
+  std::vector<std::size_t> left(runs);
+  std::iota(left.begin(), left.end(), std::size_t{0});
+  Launch launch{};
+  constexpr bool alternates = std::is_same_v<Options, AlternateOptions>;
+  launch.verb = alternates ? (freight.directions ? Verb::alternate_directions : Verb::alternate)
+                           : (freight.directions ? Verb::flow_of_directions : Verb::flow);
+
+  std::vector<double> numbers;
+  std::vector<std::size_t> offsets;
+  std::vector<shared::ProblemView> views;
+  std::vector<std::size_t> of;
+  std::map<const Problem*, std::size_t> known;
+  std::size_t bytes = least_;
+  for (std::size_t run = 0; run < runs; ++run) {
+    offsets.push_back(numbers.size());
+    ToNumbers to(numbers);
+    bool watched = freight.watched;
+    Options own = options[run];
+    State start = freight.starts[run];
+    to(watched);
+    pass(to, own);
+    pass(to, start);
+    const Problem* const problem = freight.problems[run];
+    if (least_ >= usual_bytes) bytes = std::max(bytes, memory_of(*problem, start.count));
+    const auto [at, first] = known.emplace(problem, views.size());
+    if (first && !view_of(*problem, views.emplace_back())) return left;
+    of.push_back(at->second);
+  }
+  Room room(stream);
+  launch.numbers = room.take(numbers.data(), numbers.size());
+  launch.offsets = room.take(offsets.data(), offsets.size());
+  launch.problems = room.take(views.data(), views.size());
+  launch.problem = room.take(of.data(), of.size());
+  wait(stream);
+
+  const DeepStack deep(stack_bytes);
+  const shared::Shape shape = shared::block_shape();
+  launch.ring = ring;
+  const std::size_t most_blocks = std::min<std::size_t>(shape.blocks, runs);
+  const Pinned heads(most_blocks * sizeof(LineHead)), rings(most_blocks * ring * sizeof(double));
+  const Pinned stop(sizeof(Word<std::int32_t>));
+  launch.heads = static_cast<LineHead*>(heads.get());
+  launch.rings = static_cast<double*>(rings.get());
+  auto* const told = static_cast<Word<std::int32_t>*>(stop.get());
+  launch.stop = told;
+  told->store(shared::go_on);
+
+  std::vector<char> done(runs, 0);
+  Status reason{};
+  for (bool stopped = false; !left.empty() && !stopped;) {
+    const std::size_t room_left = free_bytes() / 2;
+    if (bytes > room_left) break;
+    launch.runs = left.size();
+    launch.blocks = static_cast<unsigned>(std::min({most_blocks, left.size(), room_left / bytes}));
+    launch.bytes = bytes;
+    Room own(stream);
+    launch.memory = own.take<unsigned char>(launch.blocks * bytes);
+    launch.which = own.take(left.data(), left.size());
+    launch.taken = own.take<unsigned long long>(1);
+    clear(launch.taken, sizeof(unsigned long long), stream);
+    wait(stream);
+    for (std::size_t b = 0; b < launch.blocks; ++b) ::new (launch.heads + b) LineHead{};
+    std::vector<Inbox> inboxes(launch.blocks);
+    shared::carry(stream.handle, launch);
+    check_launch();
+    const Listener listener(launch, told, stream);
+
+    for (bool over = false; !over;) {
+      // Asked first: what was written before the end is then seen below.
+      over = listener.over();
+      bool heard = false;
+      for (std::size_t b = 0; b < launch.blocks; ++b) {
+        Inbox& inbox = inboxes[b];
+        LineHead& head = launch.heads[b];
+        const auto hear = [&](Message kind, const double* begin, const double* end) {
+          FromNumbers from(begin, end);
+          const auto record = [&](auto made) {
+            pass(from, made);
+            return made;
+          };
+          switch (kind) {
+            case Message::begun:
+              from(inbox.run);
+              inbox.path = Trajectory{};
+              break;
+            case Message::point:
+              inbox.path.points.push_back(record(Point{}));
+              break;
+            case Message::state:
+              inbox.path.states.push_back(record(State{}));
+              break;
+            case Message::jump:
+              inbox.path.jumps.push_back(record(Jump{}));
+              break;
+            case Message::seen_point:
+              inbox.answer(head, bystander.seen(inbox.run, record(Point{}), nullptr));
+              break;
+            case Message::seen_state: {
+              const Point point = record(Point{});
+              const State state = record(State{});
+              inbox.answer(head, bystander.seen(inbox.run, point, &state));
+              break;
+            }
+            case Message::seen_jump:
+              inbox.answer(head, bystander.seen(inbox.run, record(Jump{})));
+              break;
+            case Message::over:
+              pass(from, inbox.path);
+              done[inbox.run] = 1;
+              bystander.over(inbox.run, std::exchange(inbox.path, Trajectory{}));
+              break;
+          }
+        };
+        heard |= inbox.look(head, launch.rings + b * ring, hear);
+      }
+      if (!stopped && bystander.stops(reason)) {
+        stopped = true;
+        told->store(static_cast<std::int32_t>(reason));
+      }
+      if (heard || over) continue;
+      if (failed(stream)) break;
+      std::this_thread::sleep_for(between_looks);
+    }
+    wait(stream);  // tells a failure
+    left.erase(std::remove_if(left.begin(), left.end(), [&](std::size_t run) { return done[run] != 0; }), left.end());
+    bytes *= 2;
+    // Runs that a stop found not begun are nobody's any more.
+    if (stopped) left.clear();
+  }
+  return left;
+}
+
+std::vector<std::size_t> BlockCarrier::alternate(const Freight& freight, const std::vector<AlternateOptions>& options,
+                                                 Bystander& bystander) const {
+  return carry(freight, options, bystander);
+}
+
+std::vector<std::size_t> BlockCarrier::flow(const Freight& freight, const std::vector<FlowOptions>& options,
+                                            Bystander& bystander) const {
+  return carry(freight, options, bystander);
+}
+
+const Carrier* carrier_of(int device) {
+  constexpr int most_devices = 64;
+  static const std::vector<BlockCarrier> carriers = [] {
+    std::vector<BlockCarrier> made;
+    for (int at = 0; at < most_devices; ++at) made.emplace_back(at);
+    return made;
+  }();
+  return device >= 0 && device < most_devices ? &carriers[static_cast<std::size_t>(device)] : nullptr;
+}
+
+}  // namespace agf::cuda

@@ -1,0 +1,32 @@
+// Small runs on a device, each carried by one block of its threads from beginning to end.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "agf/carrier.hpp"
+
+namespace agf::cuda {
+
+class BlockCarrier final : public Carrier {
+ public:
+  // `least`: bytes that a run is given at first; less than usual for tests of what happens where they do not suffice.
+  static constexpr std::size_t usual_bytes = std::size_t{1} << 21;
+  explicit BlockCarrier(int device, std::size_t least = usual_bytes) : device_(device), least_(least) {}
+
+  bool carries(const Problem& problem, std::size_t count) const override;
+  std::vector<std::size_t> alternate(const Freight& freight, const std::vector<AlternateOptions>& options,
+                                     Bystander& bystander) const override;
+  std::vector<std::size_t> flow(const Freight& freight, const std::vector<FlowOptions>& options,
+                                Bystander& bystander) const override;
+
+ private:
+  template <typename Options>
+  std::vector<std::size_t> carry(const Freight& freight, const std::vector<Options>& options,
+                                 Bystander& bystander) const;
+
+  int device_;
+  std::size_t least_;
+};
+
+}  // namespace agf::cuda

@@ -1,0 +1,156 @@
+// Whole runs carried by blocks, beside the engines of the host on the CPU's problems.
+#include "block/carrier.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <memory>
+#include <numbers>
+#include <utility>
+#include <vector>
+
+#include "../check.hpp"
+#include "agf/alternate.hpp"
+#include "agf/carried.hpp"
+#include "agf/direction_alternate.hpp"
+#include "agf/direction_flow.hpp"
+#include "agf/flow.hpp"
+#include "cpu/backend.hpp"
+#include "cpu/dense.hpp"
+#include "cpu/modular.hpp"
+#include "dense.hpp"
+#include "leaves.hpp"
+#include "modular.hpp"
+
+namespace {
+
+int failures = 0;
+
+struct Heard final : agf::Bystander {
+  explicit Heard(std::size_t runs) : paths(runs), ends(runs, 0) {}
+  bool seen(std::size_t, const agf::Jump&) override { return ++records >= stop_at; }
+  bool seen(std::size_t, const agf::Point&, const agf::State*) override { return ++records >= stop_at; }
+  void over(std::size_t run, agf::Trajectory path) override {
+    paths[run] = std::move(path);
+    ++ends[run];
+  }
+  bool stops(agf::Status& reason) override {
+    reason = agf::Status::interrupted;
+    return ++asked > patience;
+  }
+  std::vector<agf::Trajectory> paths;
+  std::vector<int> ends;
+  long records = 0, stop_at = 1L << 40, asked = 0, patience = 1L << 40;
+};
+
+agf::State start_of(const agf::Problem& problem, std::size_t count, unsigned seed) {
+  agf::State state;
+  state.count = count;
+  state.params = problem.params();
+  state.direction = smoke::normal(count * state.params, seed);
+  for (std::size_t i = 0; i < count; ++i) {
+    double* const row = &state.direction[i * state.params];
+    double square = 0;
+    for (std::size_t e = 0; e < state.params; ++e) square += row[e] * row[e];
+    for (std::size_t e = 0; e < state.params; ++e) row[e] /= std::sqrt(square);
+  }
+  state.log_norm.assign(count, std::log(1e-4));
+  state.active.assign(count, 0);
+  return state;
+}
+
+bool same_bits(const agf::Trajectory& a, const agf::Trajectory& b) {
+  return a.status == b.status && a.state.direction == b.state.direction && a.state.log_norm == b.state.log_norm &&
+         a.stats.steps == b.stats.steps && a.points.size() == b.points.size();
+}
+
+// Carried runs of `device` with ample memory, with too little at first, and alone; and the host's run on `host`.
+template <typename Options, typename Engine>
+void runs(const char* name, const agf::Problem& host, const agf::Problem& device, std::size_t count, bool directions,
+          const Options& options, const Engine& engine, double tolerance) {
+  constexpr std::size_t members = 3;
+  agf::Freight freight{directions, false, {}, {}};
+  for (unsigned seed = 0; seed < members; ++seed) {
+    freight.problems.push_back(&device);
+    freight.starts.push_back(start_of(device, count, seed + 1));
+  }
+  const std::vector<Options> own(members, options);
+  Heard ample(members), scarce(members), alone(1);
+  CHECK(agf::carry(agf::cuda::BlockCarrier(0), freight, own, ample).empty());
+  CHECK(agf::carry(agf::cuda::BlockCarrier(0, std::size_t{1} << 14), freight, own, scarce).empty());
+  const agf::Freight last{directions, false, {&device}, {freight.starts.back()}};
+  CHECK(agf::carry(agf::cuda::BlockCarrier(0), last, std::vector<Options>(1, options), alone).empty());
+  CHECK(same_bits(alone.paths[0], ample.paths[members - 1]));
+  for (std::size_t run = 0; run < members; ++run) {
+    CHECK(ample.ends[run] == 1 && scarce.ends[run] == 1);
+    CHECK(same_bits(ample.paths[run], scarce.paths[run]));
+    agf::Control control;
+    const agf::Trajectory expected = engine(host, agf::cpu::backend(), control, freight.starts[run], options);
+    const agf::Trajectory& got = ample.paths[run];
+    CHECK(got.status == expected.status && got.jumps.size() == expected.jumps.size());
+    double apart = 0;
+    for (std::size_t k = 0; k < std::min(got.jumps.size(), expected.jumps.size()); ++k) {
+      CHECK(got.jumps[k].neuron == expected.jumps[k].neuron);
+      apart = std::max(apart, std::abs(got.jumps[k].time / expected.jumps[k].time - 1));
+    }
+    const double loss = expected.points.back().loss, scale = expected.points.front().loss;
+    apart = std::max(apart, std::abs(got.points.back().loss - loss) / scale);
+    if (!(apart <= tolerance)) std::fprintf(stderr, "carrier, %s: run %zu differs by %g\n", name, run, apart);
+    CHECK(apart <= tolerance);
+  }
+}
+
+// Whoever watches stops a run at a record; whoever waits stops them all.
+void stops(const agf::Problem& device, std::size_t count) {
+  agf::FlowOptions options;
+  options.t_end = 1e4;
+  options.rtol = 1e-6;
+  const agf::Freight freight{false, true, {&device}, {start_of(device, count, 1)}};
+  Heard watching(1), waiting(1);
+  watching.stop_at = 5;
+  CHECK(agf::carry(agf::cuda::BlockCarrier(0), freight, std::vector{options}, watching).empty());
+  CHECK(watching.paths[0].status == agf::Status::callback && watching.paths[0].points.size() == 5);
+  waiting.patience = 0;
+  CHECK(agf::carry(agf::cuda::BlockCarrier(0), freight, std::vector{options}, waiting).empty());
+  CHECK(waiting.ends[0] == 0 || waiting.paths[0].status == agf::Status::interrupted);
+}
+
+}  // namespace
+
+int carrier_failures() {
+  const std::size_t n = 9, d = 3, c = 2;
+  const auto x = smoke::normal(n * d, 1), y = smoke::normal(n * c, 2);
+  agf::AlternateOptions alternating;
+  alternating.max_jumps = 2;
+  alternating.active_time = 10;
+  alternating.rtol = 1e-6;
+  agf::FlowOptions flowing;
+  flowing.t_end = 20;
+  flowing.rtol = 1e-6;
+  flowing.save_all = false;
+  flowing.save_at = {5, 20};
+  // A run's times are right to some ten times its rtol, and so are the other's; where sigma is kinked each of many
+  // kinks adds an error of its own.
+  constexpr double smooth = 2e-5, kinked = 5e-4;
+  for (const agf::Sigma sigma : {agf::Sigma::tanh, agf::Sigma::relu, agf::Sigma::identity}) {
+    const double tolerance = sigma == agf::Sigma::relu ? kinked : smooth;
+    const agf::cpu::DenseCpu<double> host(x.data(), n, d, y.data(), c, sigma, 0);
+    const agf::cuda::DenseCuda<double> device(0, {}, x.data(), n, d, y.data(), c, true, sigma, 0);
+    runs("dense alternating", host, device, 3, false, alternating, agf::alternate, tolerance);
+    runs("dense flow", host, device, 3, false, flowing, agf::gradient_flow, tolerance);
+    if (sigma != agf::Sigma::identity) continue;
+    runs("directions alternating", host, device, 3, true, alternating, agf::alternate_directions, tolerance);
+    runs("directions flow", host, device, 3, true, flowing, agf::gradient_flow_of_directions, tolerance);
+    stops(device, 3);
+  }
+  std::vector<double> wave(5);
+  for (std::size_t j = 0; j < wave.size(); ++j)
+    wave[j] = 2 * std::cos(2 * std::numbers::pi * static_cast<double>(j) / 5) +
+              std::cos(4 * std::numbers::pi * static_cast<double>(j) / 5 + 0.3);
+  const std::vector<std::size_t> frequencies{1, 2};
+  const agf::cpu::ModularCpu host(wave.data(), wave.size(), frequencies);
+  const agf::cuda::ModularCuda device(0, wave.data(), wave.size(), frequencies);
+  runs("modular alternating", host, device, 3, false, alternating, agf::alternate, smooth);
+  return failures;
+}
