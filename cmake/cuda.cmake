@@ -42,7 +42,6 @@ if(NOT AGF_CUDA STREQUAL "OFF")
     endif()
     # Tried in a project of its own, so that a compiler which does not work costs no CPU build.
     include(CheckLanguage)
-    include(CheckCompilerFlag)
     set(AGF_NVCC_TRIED "${CMAKE_CUDA_COMPILER}$ENV{CUDACXX}")
     if(CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
       set(ENV{CUDACXX} "${CMAKE_CUDA_COMPILER}")
@@ -83,17 +82,20 @@ if(AGF_HAS_CUDA)
   target_include_directories(agf_cuda PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/cpp" "${CMAKE_CURRENT_SOURCE_DIR}/cuda")
   set_target_properties(agf_cuda PROPERTIES POSITION_INDEPENDENT_CODE ON CUDA_VISIBILITY_PRESET hidden)
   agf_kernel_options(agf_cuda)
+  # Younger options of the compiler, by its own word.
+  execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --help OUTPUT_VARIABLE AGF_NVCC_HELP ERROR_QUIET)
   # A third of the size, and the driver unpacks what it loads.
-  check_compiler_flag(CUDA "--compress-mode=size" AGF_HAS_COMPRESS_MODE)
-  if(AGF_HAS_COMPRESS_MODE)
+  if(AGF_NVCC_HELP MATCHES "--compress-mode")
     target_compile_options(agf_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>")
   endif()
   # The engine is one long program of a thread that calls and calls: ptxas takes minutes to inline it, for nothing.
-  check_compiler_flag(CUDA "-Ofc=min" AGF_HAS_OFC)
+  if(AGF_NVCC_HELP MATCHES "--Ofast-compile")
+    set(AGF_FAST_COMPILE -Ofc=min)
+  endif()
   set_source_files_properties(
     "${AGF_CUDA_ENGINE}"
     PROPERTIES COMPILE_OPTIONS
-               "--expt-relaxed-constexpr;-Xptxas=--suppress-stack-size-warning;$<$<BOOL:${AGF_HAS_OFC}>:-Ofc=min>")
+               "--expt-relaxed-constexpr;-Xptxas=--suppress-stack-size-warning;${AGF_FAST_COMPILE}")
   target_link_libraries(agf_cuda PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
 endif()
 

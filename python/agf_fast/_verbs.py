@@ -120,7 +120,9 @@ def alternating_gradient_flow(
         Stop after so many seconds; of an ensemble, the whole call, whose other members then are not begun.
     backend : {"auto", "cpp", "cuda", "numpy"}
         The compiled core, a GPU, or the readable reference, which is far slower. "auto" computes where the problem's
-        data are; "cuda" takes those of the host to the GPU. Directions are followed in double on the host.
+        data are; "cuda" takes those of the host to the GPU. There one block of threads carries a small run (4e6
+        operations an evaluation, 1,500 parameters) from beginning to end, and many at the same time; larger ones are
+        driven from the host, where directions are followed in double.
     progress : bool, default False
         Show a progress bar, for an ensemble of members done; needs tqdm.
     callback : callable, optional
@@ -255,7 +257,9 @@ def gradient_flow(
         Stop after so many seconds; of an ensemble, the whole call, whose other members then are not begun.
     backend : {"auto", "cpp", "cuda", "numpy"}
         The compiled core, a GPU, or the readable reference, which is far slower. "auto" computes where the problem's
-        data are; "cuda" takes those of the host to the GPU. Directions are followed in double on the host.
+        data are; "cuda" takes those of the host to the GPU. There one block of threads carries a small run (4e6
+        operations an evaluation, 1,500 parameters) from beginning to end, and many at the same time; larger ones are
+        driven from the host, where directions are followed in double.
     progress : bool, default False
         Show a progress bar, for an ensemble of members done; needs tqdm.
     callback : callable, optional
