@@ -95,7 +95,7 @@ if(AGF_HAS_CUDA)
   set_source_files_properties(
     "${AGF_CUDA_ENGINE}"
     PROPERTIES COMPILE_OPTIONS
-               "--expt-relaxed-constexpr;-Xptxas=--suppress-stack-size-warning;${AGF_FAST_COMPILE}")
+               "--expt-relaxed-constexpr;-Xptxas=--suppress-stack-size-warning;--threads=2;${AGF_FAST_COMPILE}")
   target_link_libraries(agf_cuda PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
 endif()
 

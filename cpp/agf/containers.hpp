@@ -87,4 +87,11 @@ bool every(std::size_t n, const F& f) {
 
 #endif
 
+// As `each`, where a single f(i) is long enough to be worth sharing.
+template <typename F>
+AGF_CORE void each_task(std::size_t n, const F& f) {
+  constexpr std::size_t long_work = 1000;
+  each(n, long_work, f);
+}
+
 }  // namespace AGF_SPACE

@@ -3,24 +3,18 @@
 
 #include <cstddef>
 
-#include "containers.hpp"
-
 #include "backend.hpp"
+#include "containers.hpp"
 
 namespace AGF_SPACE {
 
 AGF_CORE inline bool is_zero(double x) { return x == 0; }
 
+#if !defined(AGF_BLOCK)
+
 // f(k, i, j) for all k < count, i < rows, j < columns.
 template <typename F>
-AGF_CORE void each_entry(std::size_t count, std::size_t rows, std::size_t columns, const F& f) {
-#if defined(AGF_BLOCK)
-  if (count * rows * columns >= cuda::worth_sharing) {
-    cuda::share(1, cuda::SharedEntries<F>{static_cast<unsigned>(count), static_cast<unsigned>(rows),
-                                          static_cast<unsigned>(columns), f});
-    return;
-  }
-#endif
+void each_entry(std::size_t count, std::size_t rows, std::size_t columns, const F& f) {
   for (std::size_t k = 0; k < count; ++k)
     for (std::size_t i = 0; i < rows; ++i)
       for (std::size_t j = 0; j < columns; ++j) f(k, i, j);
@@ -28,14 +22,12 @@ AGF_CORE void each_entry(std::size_t count, std::size_t rows, std::size_t column
 
 // f(i, j) for all i < rows, j < columns.
 template <typename F>
-AGF_CORE void each_entry(std::size_t rows, std::size_t columns, const F& f) {
-#if defined(AGF_BLOCK)
-  each_entry(1, rows, columns, cuda::Plane<F>{f});
-#else
+void each_entry(std::size_t rows, std::size_t columns, const F& f) {
   for (std::size_t i = 0; i < rows; ++i)
     for (std::size_t j = 0; j < columns; ++j) f(i, j);
-#endif
 }
+
+#endif
 
 // f(i, j) for all j <= i < n.
 template <typename F>
@@ -48,15 +40,6 @@ AGF_CORE void each_below(std::size_t n, const F& f) {
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t j = 0; j <= i; ++j) f(i, j);
 #endif
-}
-
-// As `each`, where a single f(i) is long enough to be worth it.
-template <typename F>
-AGF_CORE void each_task(std::size_t n, const F& f) {
-#if defined(AGF_BLOCK)
-  if (n > 1) return cuda::share(1, cuda::Shared<F>{n, f});
-#endif
-  for (std::size_t i = 0; i < n; ++i) f(i);
 }
 
 // entry(i, j) for all i < rows, j < columns, and row(i) once all of its entries are done.

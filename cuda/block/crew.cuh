@@ -41,7 +41,8 @@ class Team {
  public:
 #if defined(__CUDACC__)
   AGF_DEVICE unsigned thread() const { return threadIdx.x; }
-  AGF_DEVICE void barrier() const { __syncthreads(); }
+  // Not __syncthreads: the first thread waits elsewhere in the program than its neighbours, which that does not allow.
+  AGF_DEVICE void barrier() const { asm volatile("barrier.sync 0;" ::: "memory"); }
 #else
   Team(shim::Block& block, unsigned thread) : place_(&block), thread_(thread) {}
   unsigned thread() const { return thread_; }
@@ -129,6 +130,10 @@ T* Team::shared() const {
 
 template <typename Kernel>
 AGF_CORE AGF_APART void perform(const Team& team, const Crew& crew) {
+#if defined(__CUDACC__)
+  // The first thread has come here by another way than its neighbours, and from here on goes with them.
+  __syncwarp();
+#endif
   const Kernel kernel = *reinterpret_cast<const Kernel*>(crew.load);
   const unsigned blocks = crew.blocks;
   for (unsigned b = 0; b < blocks; ++b) {
@@ -158,7 +163,7 @@ AGF_CORE void share(std::size_t blocks, const Kernel& kernel) {
   mine.work = &perform<Kernel>;
   const Team team = mine.team;
   team.barrier();
-  perform<Kernel>(team, mine);
+  mine.work(team, mine);
   team.barrier();
 }
 

@@ -40,3 +40,24 @@ struct Plane {
 };
 
 }  // namespace AGF_SPACE::cuda
+
+namespace AGF_SPACE {
+
+template <typename F>
+AGF_CORE void each_entry(std::size_t count, std::size_t rows, std::size_t columns, const F& f) {
+  if (count * rows * columns >= cuda::worth_sharing) {
+    cuda::share(1, cuda::SharedEntries<F>{static_cast<unsigned>(count), static_cast<unsigned>(rows),
+                                          static_cast<unsigned>(columns), f});
+    return;
+  }
+  for (std::size_t k = 0; k < count; ++k)
+    for (std::size_t i = 0; i < rows; ++i)
+      for (std::size_t j = 0; j < columns; ++j) f(k, i, j);
+}
+
+template <typename F>
+AGF_CORE void each_entry(std::size_t rows, std::size_t columns, const F& f) {
+  each_entry(1, rows, columns, cuda::Plane<F>{f});
+}
+
+}  // namespace AGF_SPACE
