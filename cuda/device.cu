@@ -68,6 +68,13 @@ std::size_t free_bytes() {
   return free;
 }
 
+LoneStream::LoneStream() {
+  cudaStream_t made = nullptr;
+  check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "a stream");
+  stream_.handle = made;
+}
+LoneStream::~LoneStream() { cudaStreamDestroy(queue(stream_)); }
+
 OnDevice::OnDevice(int device) : before_(current_device()) {
   if (device != before_) check(cudaSetDevice(device), "choice of a device");
   keep_freed(device);

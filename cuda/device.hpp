@@ -26,6 +26,20 @@ int current_device();
 // Memory that is free on the current device.
 std::size_t free_bytes();
 
+// A stream that waits for no other, and no other for it: for work that waits for the host, who may want the device
+// meanwhile.
+class LoneStream {
+ public:
+  LoneStream();
+  ~LoneStream();
+  LoneStream(const LoneStream&) = delete;
+  LoneStream& operator=(const LoneStream&) = delete;
+  Stream get() const { return stream_; }
+
+ private:
+  Stream stream_{};
+};
+
 // Makes a device the thread's own for the length of a scope.
 class OnDevice {
  public:

@@ -16,6 +16,9 @@ int current_device() { return 0; }
 
 std::size_t free_bytes() { return std::size_t{1} << 32; }
 
+LoneStream::LoneStream() = default;
+LoneStream::~LoneStream() = default;
+
 OnDevice::OnDevice(int) : before_(0) {}
 OnDevice::~OnDevice() = default;
 

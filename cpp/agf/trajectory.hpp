@@ -244,7 +244,7 @@ struct Trajectory {
 
 #if defined(AGF_BLOCK)
 
-// What a run in a block is told from the host: see block/line.hpp.
+// What a run in a block is told from the host: see block/report.cuh.
 struct Control {
   AGF_CORE bool poll() {
     if (!stopping) stopping = told_to_stop(stop);
@@ -256,12 +256,13 @@ struct Control {
   bool stopping = false;
 };
 
-// Whoever watches is on the host, and is asked there.
+// Nobody sees the records of a block before they are with the host.
 struct Observer {
-  bool watched = false;
-  AGF_CORE explicit operator bool() const { return watched; }
-  AGF_CORE bool operator()(const Jump& jump) const;
-  AGF_CORE bool operator()(const Point& point, const State* state) const;
+  AGF_CORE explicit operator bool() const { return false; }
+  template <typename... Records>
+  AGF_CORE bool operator()(const Records&...) const {
+    return false;
+  }
 };
 using JumpObserver = Observer;
 using PointObserver = Observer;

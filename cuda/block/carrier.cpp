@@ -81,10 +81,6 @@ class Inbox {
     waiting_.erase(waiting_.begin(), waiting_.begin() + (at - waiting_.data()));
     return true;
   }
-  void answer(LineHead& head, bool stop) {
-    head.answer.store(stop ? 1 : 0);
-    head.answered.store(head.asked.load());
-  }
 
   std::size_t run = 0;  // that its block carries
   Trajectory path;
@@ -141,7 +137,9 @@ template <typename Options>
 std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::vector<Options>& options,
                                              Bystander& bystander) const {
   const OnDevice on(device_);
-  const Stream stream;
+  wait(Stream{});  // for the problems
+  const LoneStream lone;
+  const Stream stream = lone.get();
   const std::size_t runs = freight.starts.size();
   std::vector<std::size_t> left(runs);
   std::iota(left.begin(), left.end(), std::size_t{0});
@@ -159,10 +157,8 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
   for (std::size_t run = 0; run < runs; ++run) {
     offsets.push_back(numbers.size());
     ToNumbers to(numbers);
-    bool watched = freight.watched;
     Options own = options[run];
     State start = freight.starts[run];
-    to(watched);
     pass(to, own);
     pass(to, start);
     const Problem* const problem = freight.problems[run];
@@ -193,13 +189,18 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
   std::vector<char> done(runs, 0);
   Status reason{};
   for (bool stopped = false; !left.empty() && !stopped;) {
+    wait(stream);  // what was given back is free only then
     const std::size_t room_left = free_bytes() / 2;
     if (bytes > room_left) break;
     launch.runs = left.size();
     launch.blocks = static_cast<unsigned>(std::min({most_blocks, left.size(), room_left / bytes}));
     launch.bytes = bytes;
     Room own(stream);
-    launch.memory = own.take<unsigned char>(launch.blocks * bytes);
+    try {
+      launch.memory = own.take<unsigned char>(launch.blocks * bytes);
+    } catch (const std::bad_alloc&) {
+      break;  // another process has taken it
+    }
     launch.which = own.take(left.data(), left.size());
     launch.taken = own.take<unsigned long long>(1);
     clear(launch.taken, sizeof(unsigned long long), stream);
@@ -236,18 +237,6 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
               break;
             case Message::jump:
               inbox.path.jumps.push_back(record(Jump{}));
-              break;
-            case Message::seen_point:
-              inbox.answer(head, bystander.seen(inbox.run, record(Point{}), nullptr));
-              break;
-            case Message::seen_state: {
-              const Point point = record(Point{});
-              const State state = record(State{});
-              inbox.answer(head, bystander.seen(inbox.run, point, &state));
-              break;
-            }
-            case Message::seen_jump:
-              inbox.answer(head, bystander.seen(inbox.run, record(Jump{})));
               break;
             case Message::over:
               pass(from, inbox.path);

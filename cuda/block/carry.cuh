@@ -27,13 +27,10 @@ AGF_CORE inline void finish(Trajectory& path) {
 
 template <typename Options, typename Engine>
 AGF_CORE AGF_APART void carry_with(In& in, const Problem& problem, const Engine& engine) {
-  bool watched = false;
   Options options;
   State start;
-  in(watched);
   pass(in, options);
   pass(in, start);
-  options.observer.watched = watched;
   BlockBackend backend;
   Control control;
   Trajectory path = engine(problem, backend, control, start, options);

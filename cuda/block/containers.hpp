@@ -10,15 +10,6 @@
 #include "block/crew.cuh"
 #include "block/entries.hpp"
 
-// Not to be put into every caller: there are hundreds, and optimising them together takes minutes.
-#if !defined(AGF_APART)
-#if defined(__CUDACC__)
-#define AGF_APART __noinline__
-#else
-#define AGF_APART
-#endif
-#endif
-
 namespace AGF_SPACE {
 
 namespace cuda {

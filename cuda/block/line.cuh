@@ -38,10 +38,8 @@ class Word {
 
 // One for each block; all words begin at 0.
 struct LineHead {
-  Word<std::uint64_t> written, read;    // numbers, since the beginning
-  Word<std::uint64_t> asked, answered;  // questions
-  Word<std::int32_t> answer;            // to the last one
-  Word<std::int32_t> ended;             // the block is done, or has left
+  Word<std::uint64_t> written, read;  // numbers, since the beginning
+  Word<std::int32_t> ended;           // the block is done, or has left
 };
 
 // What the word that stops all runs says: nothing; to go on no further than to the next look, for the reason (a
@@ -86,15 +84,6 @@ class Line {
 
   // What has been put may be read from now on.
   AGF_CORE AGF_APART void publish() { head_->written.store(written_); }
-
-  // Waits for the host's answer to what was put last.
-  AGF_CORE AGF_APART bool ask() {
-    publish();
-    const std::uint64_t question = head_->asked.load() + 1;
-    head_->asked.store(question);
-    while (head_->answered.load() != question) pause();
-    return head_->answer.load() != 0;
-  }
 
  private:
   AGF_CORE std::size_t room() {

@@ -296,19 +296,20 @@ void multistep() {
     for (int fine = 0; fine < 2; ++fine) {
       const double step = fine == 0 ? 0.04 : 0.02;
       const int steps = fine == 0 ? 20 : 40;
-      agf::Differences history;
-      std::vector<std::vector<double>> points(static_cast<std::size_t>(order) + 1);
-      for (int j = 0; j <= order; ++j) points[static_cast<std::size_t>(j)] = {std::exp(j * step)};
+      agf::Differences history, before;
+      std::vector<double> points, correction(1), between;
+      for (int j = 0; j <= order; ++j) points.push_back(std::exp(j * step));
       history.start(order, step, points);
-      std::vector<double> predicted, psi;
       for (int i = 0; i < steps; ++i) {
-        history.predict(predicted, psi);
+        before = history;
+        double predicted = 0, psi = 0;
+        before.prediction()(0, predicted, psi);
         // -(p + d) = shift (psi + d)
-        history.accept({-(predicted[0] + history.shift() * psi[0]) / (1 + history.shift())});
+        correction[0] = -(predicted + before.shift() * psi) / (1 + before.shift());
+        history.advance_from(before)(0, correction[0]);
       }
       error[fine] = std::abs(history.row(0)[0] / std::exp(-steps * step) - 1);
-      std::vector<double> between;
-      history.at(0.5, between);
+      before.between(0.5, correction, between);
       CHECK(std::abs(between[0] / std::exp(-(steps - 0.5) * step) - 1) < 4 * (error[fine] + std::pow(step, order + 1)));
     }
     const double slope = std::log2(error[0] / error[1]);
@@ -316,8 +317,8 @@ void multistep() {
 
     auto polynomial = [order](double t) { return std::pow(1 + t, order); };
     agf::Differences history;
-    std::vector<std::vector<double>> points(static_cast<std::size_t>(order) + 1);
-    for (int j = 0; j <= order; ++j) points[static_cast<std::size_t>(j)] = {polynomial(-0.1 * j)};
+    std::vector<double> points;
+    for (int j = 0; j <= order; ++j) points.push_back(polynomial(-0.1 * j));
     history.start(order, 0.1, points);
     history.change(order, 0.37);
     double values[agf::Differences::most + 2];
