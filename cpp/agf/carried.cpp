@@ -25,6 +25,12 @@ class Framed final : public Bystander {
     }
   }
 
+  bool seen(std::size_t run, const Jump& jump) override { return bystander_.seen(run, outward(run, jump)); }
+  bool seen(std::size_t run, const Point& point, const State* state) override {
+    if (!state) return bystander_.seen(run, point, nullptr);
+    const State there = frames_[run].outward(*state);
+    return bystander_.seen(run, point, &there);
+  }
   void over(std::size_t run, Trajectory path) override {
     for (Jump& jump : path.jumps) jump = outward(run, std::move(jump));
     for (State& state : path.states) state = frames_[run].outward(state);

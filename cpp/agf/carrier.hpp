@@ -15,15 +15,17 @@ namespace agf {
 class Bystander {
  public:
   virtual ~Bystander() = default;
+  // Records as they are made, where somebody watches; true stops the run.
+  virtual bool seen(std::size_t run, const Jump& jump) = 0;
+  virtual bool seen(std::size_t run, const Point& point, const State* state) = 0;
   virtual void over(std::size_t run, Trajectory path) = 0;
   // Asked all the time: true, with the reason, stops all runs; those that have not begun are not begun.
   virtual bool stops(Status& reason) = 0;
 };
 
-// Runs to carry. Nobody observes them: an observer may use the device by himself, which would wait for the runs, as
-// they would wait for him.
 struct Freight {
-  bool directions;                       // which engine: that of neurons, or of directions of the neuron space
+  bool directions;  // which engine: that of neurons, or of directions of the neuron space
+  bool watched;
   std::vector<const Problem*> problems;  // one for each start
   std::vector<State> starts;
 };

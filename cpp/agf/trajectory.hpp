@@ -256,13 +256,12 @@ struct Control {
   bool stopping = false;
 };
 
-// Nobody sees the records of a block before they are with the host.
+// Whoever watches is on the host, and is asked there.
 struct Observer {
-  AGF_CORE explicit operator bool() const { return false; }
-  template <typename... Records>
-  AGF_CORE bool operator()(const Records&...) const {
-    return false;
-  }
+  bool watched = false;
+  AGF_CORE explicit operator bool() const { return watched; }
+  AGF_CORE bool operator()(const Jump& jump) const;
+  AGF_CORE bool operator()(const Point& point, const State* state) const;
 };
 using JumpObserver = Observer;
 using PointObserver = Observer;

@@ -68,8 +68,8 @@ struct Members {
     std::vector<Session::Carried> out;
     for (const auto& [device, members] : groups) {
       const Carrier* const carrier = device;
-      out.push_back({members, [this, directions, options, carrier, members](Bystander& bystander) {
-                       Freight freight{directions, {}, {}};
+      out.push_back({members, [this, directions, options, carrier, members](bool watched, Bystander& bystander) {
+                       Freight freight{directions, watched, {}, {}};
                        std::vector<Options> own;
                        for (const std::size_t i : members) {
                          freight.problems.push_back(problems[i].get());

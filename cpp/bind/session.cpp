@@ -63,6 +63,10 @@ class Session::Audience final : public Bystander {
   Audience(Session& session, std::vector<Outcome>& outcomes, const std::vector<std::size_t>& members)
       : session_(session), outcomes_(outcomes), members_(members) {}
 
+  bool seen(std::size_t run, const Jump& jump) override { return session_.jump_observer(members_[run])(jump); }
+  bool seen(std::size_t run, const Point& point, const State* state) override {
+    return session_.point_observer(members_[run])(point, state);
+  }
   void over(std::size_t run, Trajectory path) override {
     Outcome& outcome = outcomes_[members_[run]];
     outcome.path = std::move(path);
@@ -93,8 +97,7 @@ py::list Session::run(std::size_t count, double flops, const Engine& engine, con
     // Runs take microseconds to hours and touch no Python object outside Session; once for all of them.
     const py::gil_scoped_release unlock;
     std::vector<char> taken(count, 0);
-    // An observer may use the device by himself: see agf/carrier.hpp.
-    for (const Carried& group : observer_.is_none() ? carried : std::vector<Carried>()) {
+    for (const Carried& group : carried) {
       for (const std::size_t member : group.members) taken[member] = 1;
       for (const std::size_t member : carry(outcomes, group)) taken[member] = 0;
     }
@@ -115,7 +118,7 @@ std::vector<std::size_t> Session::carry(std::vector<Outcome>& outcomes, const Ca
   Audience audience(*this, outcomes, carried.members);
   std::vector<std::size_t> left;
   try {
-    for (const std::size_t run : carried.carry(audience)) left.push_back(carried.members[run]);
+    for (const std::size_t run : carried.carry(!observer_.is_none(), audience)) left.push_back(carried.members[run]);
   } catch (...) {
     for (const std::size_t member : carried.members)
       if (!outcomes[member].begun) outcomes[member].error = std::current_exception();

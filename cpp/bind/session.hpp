@@ -46,7 +46,7 @@ class Session {
   // which then run like the others. Numbers in what the bystander hears are places in `members`.
   struct Carried {
     std::vector<std::size_t> members;
-    std::function<std::vector<std::size_t>(Bystander& bystander)> carry;
+    std::function<std::vector<std::size_t>(bool watched, Bystander& bystander)> carry;
   };
   pybind11::list run(std::size_t count, double flops, const Engine& engine, const std::vector<Carried>& carried = {});
 

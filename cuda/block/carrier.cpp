@@ -81,13 +81,24 @@ class Inbox {
     waiting_.erase(waiting_.begin(), waiting_.begin() + (at - waiting_.data()));
     return true;
   }
+  void answer(LineHead& head, bool stop) {
+    head.answer.store(stop ? 1 : 0);
+    head.answered.store(++answered_);
+  }
 
-  std::size_t run = 0;  // that its block carries
+  std::size_t run = 0;      // that its block carries
+  std::size_t records = 0;  // of it that somebody watches
   Trajectory path;
 
  private:
-  std::uint64_t read_ = 0;
+  std::uint64_t read_ = 0, answered_ = 0;
   std::vector<double> waiting_;
+};
+
+// How many records of a run have been seen, and whether the last one was to stop it.
+struct Seen {
+  std::size_t records = 0;
+  bool stop = false;
 };
 
 // Nothing that blocks use may go while they run: whatever happens to the host.
@@ -157,8 +168,10 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
   for (std::size_t run = 0; run < runs; ++run) {
     offsets.push_back(numbers.size());
     ToNumbers to(numbers);
+    bool watched = freight.watched;
     Options own = options[run];
     State start = freight.starts[run];
+    to(watched);
     pass(to, own);
     pass(to, start);
     const Problem* const problem = freight.problems[run];
@@ -177,7 +190,9 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
   const DeepStack deep(stack_bytes);
   const shared::Shape shape = shared::block_shape();
   launch.ring = ring;
-  const std::size_t most_blocks = std::min<std::size_t>(shape.blocks, runs);
+  // Blocks wait for who watches, and he may want the device for himself.
+  const std::size_t together = freight.watched ? std::max(1u, shape.blocks / 2) : shape.blocks;
+  const std::size_t most_blocks = std::min(together, runs);
   const Pinned heads(most_blocks * sizeof(LineHead)), rings(most_blocks * ring * sizeof(double));
   const Pinned stop(sizeof(Word<std::int32_t>));
   launch.heads = static_cast<LineHead*>(heads.get());
@@ -187,6 +202,7 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
   told->store(shared::go_on);
 
   std::vector<char> done(runs, 0);
+  std::vector<Seen> shown(runs);
   Status reason{};
   for (bool stopped = false; !left.empty() && !stopped;) {
     wait(stream);  // what was given back is free only then
@@ -224,9 +240,16 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
             pass(from, made);
             return made;
           };
+          // A run that begins again makes the same records: nobody sees one twice.
+          const auto show = [&](const auto&... made) {
+            Seen& seen = shown[inbox.run];
+            if (++inbox.records > seen.records) seen = {inbox.records, bystander.seen(inbox.run, made...)};
+            inbox.answer(head, seen.stop && inbox.records == seen.records);
+          };
           switch (kind) {
             case Message::begun:
               from(inbox.run);
+              inbox.records = 0;
               inbox.path = Trajectory{};
               break;
             case Message::point:
@@ -237,6 +260,18 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
               break;
             case Message::jump:
               inbox.path.jumps.push_back(record(Jump{}));
+              break;
+            case Message::seen_point:
+              show(record(Point{}), static_cast<const State*>(nullptr));
+              break;
+            case Message::seen_state: {
+              const Point point = record(Point{});
+              const State state = record(State{});
+              show(point, static_cast<const State*>(&state));
+              break;
+            }
+            case Message::seen_jump:
+              show(record(Jump{}));
               break;
             case Message::over:
               pass(from, inbox.path);
@@ -257,7 +292,9 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
     }
     wait(stream);  // tells a failure
     left.erase(std::remove_if(left.begin(), left.end(), [&](std::size_t run) { return done[run] != 0; }), left.end());
-    bytes *= 2;
+    const bool lacking = std::any_of(launch.heads, launch.heads + launch.blocks,
+                                     [](const LineHead& head) { return head.ended.load() == shared::lacked_memory; });
+    if (lacking) bytes *= 2;
     // Runs that a stop found not begun are nobody's any more.
     if (stopped) left.clear();
   }

@@ -27,10 +27,13 @@ AGF_CORE inline void finish(Trajectory& path) {
 
 template <typename Options, typename Engine>
 AGF_CORE AGF_APART void carry_with(In& in, const Problem& problem, const Engine& engine) {
+  bool watched = false;
   Options options;
   State start;
+  in(watched);
   pass(in, options);
   pass(in, start);
+  options.observer.watched = watched;
   BlockBackend backend;
   Control control;
   Trajectory path = engine(problem, backend, control, start, options);
@@ -80,7 +83,7 @@ AGF_CORE inline void steer(const Team& team, unsigned block, const Launch& launc
     mine.put(static_cast<double>(run));
     carry_run(launch, run);
   }
-  dismiss();
+  dismiss(shared::done);
 }
 
 }  // namespace AGF_SPACE::cuda

@@ -177,24 +177,26 @@ AGF_CORE inline void serve(const Team& team, const Crew& crew) {
   }
 }
 
-AGF_CORE AGF_APART inline void dismiss() {
+AGF_CORE AGF_APART inline void dismiss(std::int32_t why) {
   Crew& mine = crew();
-  mine.line.end();
+  mine.line.end(why);
   mine.work = nullptr;
   const Team team = mine.team;
   team.barrier();
 }
 
 #if !defined(__CUDACC__)
-struct Left {};
+struct Left {
+  std::int32_t why;
+};
 #endif
 
-AGF_CORE AGF_APART inline void leave() {
+AGF_CORE AGF_APART inline void leave(std::int32_t why) {
 #if defined(__CUDACC__)
-  dismiss();
+  dismiss(why);
   asm volatile("exit;");
 #else
-  throw Left{};
+  throw Left{why};
 #endif
 }
 
@@ -202,7 +204,7 @@ AGF_CORE AGF_APART inline void leave() {
 // run unfinished, begins it again with more.
 AGF_CORE AGF_APART inline void* take_memory(std::size_t bytes) {
   void* const at = crew().memory.take(bytes);
-  if (!at) leave();
+  if (!at) leave(shared::lacked_memory);
   return at;
 }
 AGF_CORE AGF_APART inline void give_memory(void* at, std::size_t bytes) { crew().memory.give(at, bytes); }

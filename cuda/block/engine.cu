@@ -80,8 +80,8 @@ void carry_runs(const Launch& launch) {
       block::cuda::steered = &crew;
       try {
         block::cuda::steer(team, place.index, launch);
-      } catch (const block::cuda::Left&) {
-        block::cuda::dismiss();
+      } catch (const block::cuda::Left& left) {
+        block::cuda::dismiss(left.why);
       }
     } else {
       block::cuda::serve(team, crew);

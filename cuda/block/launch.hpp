@@ -18,8 +18,8 @@ struct Launch {
   // In the device's memory, and which of them each run is of.
   const ProblemView* problems;
   const std::size_t* problem;
-  // What each run begins with, numbers[offsets[i]] and on: its options and its state (agf/passage.hpp). In the device's
-  // memory.
+  // What each run begins with, numbers[offsets[i]] and on: its options and its state (agf/passage.hpp), and whether it
+  // is watched. In the device's memory.
   const double* numbers;
   const std::size_t* offsets;
   // Which runs, in this order: those of an earlier launch that found too little memory come again.

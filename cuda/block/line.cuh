@@ -39,8 +39,11 @@ class Word {
 // One for each block; all words begin at 0.
 struct LineHead {
   Word<std::uint64_t> written, read;  // numbers, since the beginning
-  Word<std::int32_t> ended;           // the block is done, or has left
+  Word<std::uint64_t> answered;       // questions; the block waits for each
+  Word<std::int32_t> answer;          // to the last one
+  Word<std::int32_t> ended;           // the block is done, or has left: one of those below
 };
+inline constexpr std::int32_t done = 1, lacked_memory = 2, lacked_patience = 3, was_told = 4;
 
 // What the word that stops all runs says: nothing; to go on no further than to the next look, for the reason (a
 // Status) that it gives where it is not negative; or, once the host listens no more, to leave at once.
@@ -51,7 +54,7 @@ inline constexpr std::int32_t go_on = -1, leave_now = -2;
 namespace AGF_SPACE::cuda {
 
 // Ends the block's work in the middle of a run: see crew.cuh.
-AGF_CORE void leave();
+AGF_CORE void leave(std::int32_t why);
 
 class Line {
  public:
@@ -62,10 +65,11 @@ class Line {
         capacity_(capacity),
         written_(head->written.load()),
         read_(head->read.load()),
+        asked_(head->answered.load()),
         stop_(stop) {}
 
   AGF_CORE std::int32_t stop() const { return stop_->load(); }
-  AGF_CORE void end() { head_->ended.store(1); }
+  AGF_CORE void end(std::int32_t why) { head_->ended.store(why); }
 
   AGF_CORE AGF_APART void put(double number) {
     while (room() == 0) pause();
@@ -85,14 +89,34 @@ class Line {
   // What has been put may be read from now on.
   AGF_CORE AGF_APART void publish() { head_->written.store(written_); }
 
+  // Waits for the host's answer to what was put last. Each side counts by itself: the host may answer before this asks.
+  // Whoever is asked may use the device by himself, and what he does there may wait for all that runs on it, as this
+  // waits for him: so after some time the block leaves. The run begins again, and goes through what was answered.
+  AGF_CORE AGF_APART bool ask() {
+    publish();
+    ++asked_;
+    for (long waits = 0; head_->answered.load() != asked_; ++waits) {
+      if (waits > most_waits) leave(shared::lacked_patience);
+      pause();
+    }
+    return head_->answer.load() != 0;
+  }
+
  private:
+  // About two seconds of the pauses below, each a little longer than it says.
+#if defined(__CUDACC__)
+  static constexpr long most_waits = 500'000;
+#else
+  static constexpr long most_waits = 25'000;
+#endif
+
   AGF_CORE std::size_t room() {
     if (capacity_ == static_cast<std::size_t>(written_ - read_)) read_ = head_->read.load();
     return capacity_ - static_cast<std::size_t>(written_ - read_);
   }
   AGF_CORE AGF_APART void pause() {
     publish();
-    if (stop() == shared::leave_now) leave();
+    if (stop() == shared::leave_now) leave(shared::was_told);
 #if defined(__CUDACC__)
     __nanosleep(2000);
 #else
@@ -103,7 +127,7 @@ class Line {
   shared::LineHead* head_;
   double* ring_;
   std::size_t capacity_;
-  std::uint64_t written_, read_;
+  std::uint64_t written_, read_, asked_;
   const shared::Word<std::int32_t>* stop_;
 };
 

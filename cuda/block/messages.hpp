@@ -8,6 +8,10 @@ enum class Message {
   point,
   state,
   jump,
+  // Records that somebody watches, who then answers.
+  seen_point,
+  seen_state,  // a point and the state there
+  seen_jump,
   over,  // the run: all but its records
 };
 

@@ -101,12 +101,29 @@ AGF_CORE void report(Record& record) {
 
 AGF_CORE inline bool told_to_stop(Status& reason) {
   const int told = cuda::crew().line.stop();
-  if (told == agf::shared::leave_now) cuda::leave();
+  if (told == agf::shared::leave_now) cuda::leave(agf::shared::was_told);
   if (told < 0) return false;
   reason = static_cast<Status>(told);
   return true;
 }
 
 AGF_CORE inline double seconds_of_block() { return cuda::crew().seconds(); }
+
+AGF_CORE AGF_APART inline bool Observer::operator()(const Jump& jump) const {
+  Jump seen = jump;
+  cuda::send(cuda::Message::seen_jump, seen);
+  return cuda::crew().line.ask();
+}
+
+AGF_CORE AGF_APART inline bool Observer::operator()(const Point& point, const State* state) const {
+  Point seen = point;
+  if (state) {
+    State there = *state;
+    cuda::send(cuda::Message::seen_state, seen, there);
+  } else {
+    cuda::send(cuda::Message::seen_point, seen);
+  }
+  return cuda::crew().line.ask();
+}
 
 }  // namespace AGF_SPACE

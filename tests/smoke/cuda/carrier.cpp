@@ -29,6 +29,8 @@ int failures = 0;
 
 struct Heard final : agf::Bystander {
   explicit Heard(std::size_t runs) : paths(runs), ends(runs, 0) {}
+  bool seen(std::size_t, const agf::Jump&) override { return ++records >= stop_at; }
+  bool seen(std::size_t, const agf::Point&, const agf::State*) override { return ++records >= stop_at; }
   void over(std::size_t run, agf::Trajectory path) override {
     paths[run] = std::move(path);
     ++ends[run];
@@ -39,7 +41,7 @@ struct Heard final : agf::Bystander {
   }
   std::vector<agf::Trajectory> paths;
   std::vector<int> ends;
-  long asked = 0, patience = 1L << 40;
+  long records = 0, stop_at = 1L << 40, asked = 0, patience = 1L << 40;
 };
 
 agf::State start_of(const agf::Problem& problem, std::size_t count, unsigned seed) {
@@ -68,7 +70,7 @@ template <typename Options, typename Engine>
 void runs(const char* name, const agf::Problem& host, const agf::Problem& device, std::size_t count, bool directions,
           const Options& options, const Engine& engine, double tolerance) {
   constexpr std::size_t members = 3;
-  agf::Freight freight{directions, {}, {}};
+  agf::Freight freight{directions, false, {}, {}};
   for (unsigned seed = 0; seed < members; ++seed) {
     freight.problems.push_back(&device);
     freight.starts.push_back(start_of(device, count, seed + 1));
@@ -77,7 +79,7 @@ void runs(const char* name, const agf::Problem& host, const agf::Problem& device
   Heard ample(members), scarce(members), alone(1);
   CHECK(agf::carry(agf::cuda::BlockCarrier(0), freight, own, ample).empty());
   CHECK(agf::carry(agf::cuda::BlockCarrier(0, std::size_t{1} << 14), freight, own, scarce).empty());
-  const agf::Freight last{directions, {&device}, {freight.starts.back()}};
+  const agf::Freight last{directions, false, {&device}, {freight.starts.back()}};
   CHECK(agf::carry(agf::cuda::BlockCarrier(0), last, std::vector<Options>(1, options), alone).empty());
   CHECK(same_bits(alone.paths[0], ample.paths[members - 1]));
   for (std::size_t run = 0; run < members; ++run) {
@@ -99,13 +101,24 @@ void runs(const char* name, const agf::Problem& host, const agf::Problem& device
   }
 }
 
-// Whoever waits stops all runs.
+// Whoever watches stops a run at a record, and sees each once, however often the run begins again; whoever waits stops
+// them all.
 void stops(const agf::Problem& device, std::size_t count) {
   agf::FlowOptions options;
   options.t_end = 1e4;
   options.rtol = 1e-6;
-  const agf::Freight freight{false, {&device}, {start_of(device, count, 1)}};
-  Heard waiting(1);
+  const agf::Freight freight{false, true, {&device}, {start_of(device, count, 1)}};
+  Heard watching(1), watching_again(1), waiting(1);
+  watching.stop_at = 5;
+  CHECK(agf::carry(agf::cuda::BlockCarrier(0), freight, std::vector{options}, watching).empty());
+  CHECK(watching.paths[0].status == agf::Status::callback && watching.paths[0].points.size() == 5);
+  watching.stop_at = watching_again.stop_at = 1000;
+  watching.records = 0;
+  CHECK(agf::carry(agf::cuda::BlockCarrier(0), freight, std::vector{options}, watching).empty());
+  CHECK(agf::carry(agf::cuda::BlockCarrier(0, std::size_t{1} << 12), freight, std::vector{options}, watching_again)
+            .empty());
+  CHECK(watching.records == watching_again.records);
+  CHECK(same_bits(watching.paths[0], watching_again.paths[0]));
   waiting.patience = 0;
   CHECK(agf::carry(agf::cuda::BlockCarrier(0), freight, std::vector{options}, waiting).empty());
   CHECK(waiting.ends[0] == 0 || waiting.paths[0].status == agf::Status::interrupted);
