@@ -6,7 +6,7 @@
 
 #include "agf/config.hpp"
 
-#if !defined(__CUDACC__)
+#if defined(AGF_BLOCK) && !defined(__CUDACC__)
 #include <chrono>
 #include <thread>
 #endif
@@ -50,6 +50,8 @@ inline constexpr std::int32_t done = 1, lacked_memory = 2, lacked_patience = 3, 
 inline constexpr std::int32_t go_on = -1, leave_now = -2;
 
 }  // namespace agf::shared
+
+#if defined(AGF_BLOCK)
 
 namespace AGF_SPACE::cuda {
 
@@ -132,3 +134,5 @@ class Line {
 };
 
 }  // namespace AGF_SPACE::cuda
+
+#endif
