@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "each.cuh"
-#include "product.hpp"
+#include "neurons.cuh"
 
 #if defined(AGF_BLOCK)
 #include "block/few.cuh"
@@ -13,17 +13,6 @@
 #endif
 
 namespace AGF_SPACE::cuda {
-
-// The elementwise step at one sample and neuron.
-template <typename T, typename Loop, typename... Numbers>
-#if defined(AGF_BLOCK)
-AGF_CORE AGF_APART
-#else
-AGF_HD
-#endif
-    void bend(Nonlinearity sigma, const T* ramp, Loop loop, Numbers*... at) {
-  leaf::pointwise(sigma, ramp, 1, 1, loop, at...);
-}
 
 template <typename T>
 struct DenseSignal final : Signal {
@@ -85,57 +74,67 @@ AGF_CORE std::size_t DenseCuda<T>::chunk(std::size_t samples, std::size_t number
   return std::min(samples, std::max(least, bytes / (numbers * sizeof(T))));
 }
 
-// out = of with^T, (rows, count), rows of `with` m apart; added to out where there is `more`. None where out is null.
-template <typename T>
-struct DenseCuda<T>::Dots {
-  const T* of;
-  std::size_t length;
-  const T* with;
-  T* out;
-  bool more;
-
-#if defined(AGF_BLOCK)
-  AGF_CORE void make(std::size_t e, std::size_t sample, std::size_t neuron, std::size_t m) const {
-    if (!out) return;
-    T sum = more ? out[e] : T(0);
-    for (std::size_t l = 0; l < length; ++l) sum += of[sample * length + l] * with[neuron * m + l];
-    out[e] = sum;
+// (z, s, g) <- (sigma(z), sigma'(z), sigma''(z) g)
+struct Sloped {
+  template <typename S, typename T>
+  AGF_HD void operator()(const S& sigma, size_t n, T* z, T* s, T* g) const {
+    for (size_t i = 0; i < n; ++i) {
+      const leaf::Jet<T> at = sigma(z[i]);
+      g[i] *= at.bend;
+      s[i] = at.slope;
+      z[i] = at.value;
+    }
   }
-#endif
 };
+
+// Made by the step alone.
+template <typename T>
+AGF_CORE Number<T> later(T* at) {
+  return {nullptr, nullptr, 0, nullptr, nullptr, at};
+}
+template <typename T>
+AGF_CORE Number<T> unkept(Number<T> number) {
+  number.kept = false;
+  return number;
+}
 
 // z = w x
 template <typename T>
-AGF_CORE auto DenseCuda<T>::analysed(const T* x, const T* w, T* z) const -> Dots {
-  return {x, d_, w, z, false};
+AGF_CORE auto DenseCuda<T>::analysed(const T* x, const T* w, T* z) const -> Number<T> {
+  return {x, w, d_, nullptr, nullptr, z};
 }
 
-// g = a . r
+// g = a . r, + b . s
 template <typename T>
-AGF_CORE auto DenseCuda<T>::projected(const T* r, const T* theta, T* g, bool more) const -> Dots {
-  return {r, c_, theta + d_, g, more};
+AGF_CORE auto DenseCuda<T>::projected(const T* r, const T* theta, T* g, const T* s, const T* other) const -> Number<T> {
+  return {r, theta + d_, c_, s, s ? other + d_ : nullptr, g};
 }
 
 template <typename T>
-template <typename F, typename... Products>
-AGF_CORE void DenseCuda<T>::over_neurons(Stream stream, std::size_t rows, std::size_t count, const F& f,
-                                         Products... dots) const {
+template <typename Loop, typename... Numbers>
+AGF_CORE void DenseCuda<T>::over_neurons(Stream stream, Neurons at, std::size_t rows, Loop, Numbers... these) const {
+  constexpr std::size_t numbers = sizeof...(Numbers);
+  Bent<T, Loop, numbers> bent{nonlinearity_of(at), at.ramp, at.count, m_, {these...}};
 #if defined(AGF_BLOCK)
-  if ((few(rows, count, dots.length) && ...)) {
-    const std::size_t m = m_;
-    return each(stream, rows * count, [=](std::size_t e) {
-      (dots.make(e, e / count, e % count, m), ...);
-      f(e);
-    });
+  if ((few(rows, at.count, these.length) && ...)) {
+    const std::size_t count = at.count;
+    return each(stream, rows * count, [=](std::size_t e) { bent.make(e / count, e % count); });
   }
 #endif
-  const auto make = [&](const Dots& of) {
-    if (of.out)
-      product<T>(stream, Op::none, Op::transpose, rows, count, of.length, 1, {of.of, of.length}, {of.with, m_},
-                 of.more ? 1 : 0, {of.out, count});
-  };
-  (make(dots), ...);
-  each(stream, rows * count, f);
+  for (std::size_t q = 1; q < numbers; ++q) {
+    Number<T>& of = bent.number[q];
+    if (bent.is_short(q)) continue;
+    const auto add = [&](const T* by, const T* with, double kept) {
+      product<T>(stream, Op::none, Op::transpose, rows, at.count, of.length, 1, {by, of.length}, {with, m_}, kept,
+                 {of.at, at.count});
+    };
+    add(of.of, of.with, 0);
+    if (of.of_too) add(of.of_too, of.with_too, 1);
+    of.there = true;
+  }
+  const Number<T>& first = bent.number[0];
+  product_then<T>(stream, Op::none, Op::transpose, rows, at.count, first.length, {first.of, first.length},
+                  {first.with, m_}, bent);
 }
 
 // sum_i z_i a_i, with z (rows, count)
@@ -232,17 +231,12 @@ AGF_CORE void DenseCuda<T>::forward(Stream stream, Neurons at, const T* x, std::
     if (!from) clear(f, rows * c_ * sizeof(T), stream);
     return;
   }
-  const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(rows, at.count), count = at.count;
   Room room(stream);
   T* const z = room.take<T>(most * count);
   for (std::size_t first = 0; first < rows; first += most) {
     const std::size_t b = std::min(most, rows - first);
-    const T* const ramp = at.ramp;
-    over_neurons(
-        stream, b, count,
-        AGF_LAMBDA(std::size_t e) { bend(sigma, ramp ? ramp + e % count : nullptr, leaf::Value{}, z + e); },
-        analysed(x + first * d_, at.theta, z));
+    over_neurons(stream, at, b, leaf::Value{}, analysed(x + first * d_, at.theta, z));
     readout(stream, b, count, static_cast<double>(sign), from ? from + first * c_ : nullptr, f + first * c_,
             Out{z, at.theta});
   }
@@ -252,7 +246,6 @@ AGF_CORE void DenseCuda<T>::forward(Stream stream, Neurons at, const T* x, std::
 template <typename T>
 AGF_CORE void DenseCuda<T>::derivative(Stream stream, Neurons at, const T* v, T* dr) const {
   if (at.count == 0) return clear(dr, n_ * c_ * sizeof(T), stream);
-  const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(n_, 2 * at.count), count = at.count;
   Room room(stream);
   T* const z = room.take<T>(most * count);
@@ -260,11 +253,7 @@ AGF_CORE void DenseCuda<T>::derivative(Stream stream, Neurons at, const T* v, T*
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
     const T* const x = x_ + first * d_;
-    const T* const ramp = at.ramp;
-    over_neurons(
-        stream, b, count,
-        AGF_LAMBDA(std::size_t e) { bend(sigma, ramp ? ramp + e % count : nullptr, leaf::Pair{}, z + e, t + e); },
-        analysed(x, at.theta, z), analysed(x, v, t));
+    over_neurons(stream, at, b, leaf::Pair{}, analysed(x, at.theta, z), analysed(x, v, t));
     readout(stream, b, count, -1, nullptr, dr + first * c_, Out{z, v}, Out{t, at.theta});
   }
 }
@@ -273,7 +262,6 @@ AGF_CORE void DenseCuda<T>::derivative(Stream stream, Neurons at, const T* v, T*
 template <typename T>
 AGF_CORE void DenseCuda<T>::slopes(Stream stream, Neurons at, const T* r, T* value, T* gradient) const {
   if (at.count == 0) return;
-  const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(n_, (gradient ? 2 : 1) * at.count), count = at.count;
   Room room(stream);
   T* const z = room.take<T>(most * count);
@@ -284,18 +272,11 @@ AGF_CORE void DenseCuda<T>::slopes(Stream stream, Neurons at, const T* r, T* val
     const std::size_t b = std::min(most, n_ - first);
     const T* const x = x_ + first * d_;
     const T* const rows = r + first * c_;
-    const T* const ramp = at.ramp;
-    over_neurons(
-        stream, b, count,
-        AGF_LAMBDA(std::size_t e) {
-          const T* const width = ramp ? ramp + e % count : nullptr;
-          if (g) {
-            bend(sigma, width, leaf::Pair{}, z + e, g + e);
-          } else {
-            bend(sigma, width, leaf::Value{}, z + e);
-          }
-        },
-        analysed(x, at.theta, z), projected(rows, at.theta, g));
+    if (g) {
+      over_neurons(stream, at, b, leaf::Pair{}, analysed(x, at.theta, z), projected(rows, at.theta, g));
+    } else {
+      over_neurons(stream, at, b, leaf::Value{}, analysed(x, at.theta, z));
+    }
     collect(stream, b, count, scale, first > 0, {g, x, z, rows, nullptr, nullptr}, out);
   }
   if (!value) return;
@@ -316,7 +297,6 @@ template <typename T>
 AGF_CORE void DenseCuda<T>::curvature(Stream stream, Neurons at, const T* v, const T* r, const T* dr, double sign,
                                       T* out) const {
   if (at.count == 0) return;
-  const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t most = chunk(n_, 4 * at.count), count = at.count;
   Room room(stream);
   T* const z = room.take<T>(most * count);
@@ -329,14 +309,8 @@ AGF_CORE void DenseCuda<T>::curvature(Stream stream, Neurons at, const T* v, con
     const T* const x = x_ + first * d_;
     const T* const rows = r + first * c_;
     const T* const turned = dr ? dr + first * c_ : nullptr;
-    const T* const ramp = at.ramp;
-    over_neurons(
-        stream, b, count,
-        AGF_LAMBDA(std::size_t e) {
-          bend(sigma, ramp ? ramp + e % count : nullptr, leaf::Curve{}, z + e, t + e, g + e, h + e);
-        },
-        analysed(x, at.theta, z), analysed(x, v, t), projected(rows, at.theta, g), projected(rows, v, h),
-        projected(turned, at.theta, dr ? h : nullptr, true));
+    over_neurons(stream, at, b, leaf::Curve{}, analysed(x, at.theta, z), analysed(x, v, t),
+                 projected(rows, at.theta, g), unkept(projected(rows, v, h, turned, at.theta)));
     collect(stream, b, count, scale, first > 0, {g, x, t, rows, z, turned}, out);
   }
 }
@@ -344,13 +318,10 @@ AGF_CORE void DenseCuda<T>::curvature(Stream stream, Neurons at, const T* v, con
 // ww = E[sigma'' g x x^T] (count, d, d), skipped unless bent, and wa = E[sigma' x r^T] (count, d, c)
 template <typename T>
 AGF_CORE void DenseCuda<T>::curve_terms(Stream stream, Neurons at, const T* r, bool bent, T* ww, T* wa) const {
-  const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t count = at.count, d = d_;
-  const std::size_t most = chunk(n_, count * (4 + 2 * d));
+  const std::size_t most = chunk(n_, count * (2 + 2 * d));
   Room room(stream);
-  T* const z = room.take<T>(most * count);
-  T* const s1 = room.take<T>(most * count);
-  T* const s2 = room.take<T>(most * count);
+  T* const s = room.take<T>(most * count);
   T* const g = room.take<T>(most * count);
   // Of neuron j: sigma' x and sigma'' g x, (b, d) each.
   T* const sloped = room.take<T>(most * count * d);
@@ -361,18 +332,13 @@ AGF_CORE void DenseCuda<T>::curve_terms(Stream stream, Neurons at, const T* r, b
     const double beta = first ? 1 : 0;
     const T* const x = x_ + first * d;
     const T* const rows = r + first * c_;
-    const T* const ramp = at.ramp;
-    over_neurons(
-        stream, b, count,
-        AGF_LAMBDA(std::size_t e) {
-          bend(sigma, ramp ? ramp + e % count : nullptr, leaf::Jets{}, z + e, s1 + e, s2 + e);
-        },
-        analysed(x, at.theta, z), projected(rows, at.theta, g));
+    over_neurons(stream, at, b, Sloped{}, unkept(analysed(x, at.theta, nullptr)), later(s),
+                 projected(rows, at.theta, g));
     each(
         stream, b * count * d, AGF_LAMBDA(std::size_t e) {
           const std::size_t l = e % d, i = e / d % b, at_sample = i * count + e / (d * b);
-          sloped[e] = s1[at_sample] * x[i * d + l];
-          if (weighted) weighted[e] = s2[at_sample] * g[at_sample] * x[i * d + l];
+          sloped[e] = s[at_sample] * x[i * d + l];
+          if (weighted) weighted[e] = g[at_sample] * x[i * d + l];
         });
     product<T>(stream, Op::transpose, Op::none, d, c_, b, scale, {sloped, d, b * d}, {rows, c_, 0}, beta,
                {wa, c_, d * c_}, count);
@@ -411,7 +377,6 @@ AGF_CORE void DenseCuda<T>::own_hessians(Stream stream, Neurons at, const T* r, 
 //   k.
 template <typename T>
 AGF_CORE void DenseCuda<T>::whole_hessian(Stream stream, Neurons at, const T* r, bool bent, T* out) const {
-  const Nonlinearity sigma = nonlinearity_of(at);
   const std::size_t count = at.count, d = d_, c = c_, m = m_, e = d_ + 1, features = count * e, size = count * m;
   Room room(stream);
   T* const ww = bent ? room.take<T>(count * d * d) : nullptr;
@@ -421,25 +386,18 @@ AGF_CORE void DenseCuda<T>::whole_hessian(Stream stream, Neurons at, const T* r,
   curve_terms(stream, at, r, bent, ww, wa);
   product<T>(stream, Op::none, Op::transpose, count, count, c, 1, {at.theta + d, m}, {at.theta + d, m}, 0,
              {outer, count});
-  const std::size_t most = chunk(n_, count * (3 + e));
+  const std::size_t most = chunk(n_, count * (2 + e));
   T* const z = room.take<T>(most * count);
-  T* const s1 = room.take<T>(most * count);
-  T* const s2 = room.take<T>(most * count);
+  T* const s = room.take<T>(most * count);
   T* const phi = room.take<T>(most * features);
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
     const T* const x = x_ + first * d;
-    const T* const ramp = at.ramp;
-    over_neurons(
-        stream, b, count,
-        AGF_LAMBDA(std::size_t i) {
-          bend(sigma, ramp ? ramp + i % count : nullptr, leaf::Jets{}, z + i, s1 + i, s2 + i);
-        },
-        analysed(x, at.theta, z));
+    over_neurons(stream, at, b, Sloped{}, analysed(x, at.theta, z), later(s), unkept(later<T>(nullptr)));
     each(
         stream, b * features, AGF_LAMBDA(std::size_t i) {
           const std::size_t sample = i / features, j = i % features / e, l = i % e, of = sample * count + j;
-          phi[i] = l < d ? s1[of] * x[sample * d + l] : z[of];
+          phi[i] = l < d ? s[of] * x[sample * d + l] : z[of];
         });
     product<T>(stream, Op::transpose, Op::none, features, features, b, 1 / static_cast<double>(n_), {phi, features},
                {phi, features}, first ? 1 : 0, {products, features});
@@ -476,7 +434,7 @@ AGF_CORE void DenseCuda<T>::whole_hessian(Stream stream, Neurons at, const T* r,
 // |a| sqrt E sigma(z)^2
 template <typename T>
 AGF_CORE void DenseCuda<T>::contributions(Stream stream, Neurons at, T* out) const {
-  const Nonlinearity sigma = nonlinearity_of(at);
+  at.ramp = nullptr;
   const std::size_t most = chunk(n_, at.count), count = at.count, d = d_, c = c_, m = m_;
   Room room(stream);
   T* const z = room.take<T>(most * count);
@@ -485,10 +443,7 @@ AGF_CORE void DenseCuda<T>::contributions(Stream stream, Neurons at, T* out) con
   clear(squares, count * sizeof(double), stream);
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
-    over_neurons(
-        stream, b, count,
-        AGF_LAMBDA(std::size_t e) { bend(sigma, static_cast<const T*>(nullptr), leaf::Value{}, z + e); },
-        analysed(x_ + first * d_, at.theta, z));
+    over_neurons(stream, at, b, leaf::Value{}, analysed(x_ + first * d_, at.theta, z));
     sums(
         stream, count, b,
         AGF_LAMBDA(std::size_t i, std::size_t j) {

@@ -24,6 +24,9 @@ namespace AGF_SPACE::cuda {
 // neurons is stored. Cuts and the order of sums depend on the sizes alone. Const methods may be called from several
 // threads at once.
 template <typename T>
+struct Number;
+
+template <typename T>
 class DenseCuda final : public DenseModel {
  public:
 #if defined(AGF_BLOCK)
@@ -104,12 +107,11 @@ class DenseCuda final : public DenseModel {
   // Samples to a chunk, where each takes so many numbers.
   AGF_CORE std::size_t chunk(std::size_t samples, std::size_t numbers) const;
 
-  // Products over samples x neurons, then f of each entry.
-  struct Dots;
-  template <typename F, typename... Products>
-  AGF_CORE void over_neurons(Stream stream, std::size_t rows, std::size_t count, const F& f, Products... dots) const;
-  AGF_CORE Dots analysed(const T* x, const T* w, T* z) const;
-  AGF_CORE Dots projected(const T* r, const T* theta, T* g, bool more = false) const;
+  // The elementwise step on numbers of samples x neurons, see neurons.cuh: the first is a product.
+  template <typename Loop, typename... Numbers>
+  AGF_CORE void over_neurons(Stream stream, Neurons at, std::size_t rows, Loop, Numbers... these) const;
+  AGF_CORE Number<T> analysed(const T* x, const T* w, T* z) const;
+  AGF_CORE Number<T> projected(const T* r, const T* theta, T* g, const T* s = nullptr, const T* other = nullptr) const;
   struct Out;
   template <typename... Outs>
   AGF_CORE void readout(Stream stream, std::size_t rows, std::size_t count, double alpha, const T* from, T* f,

@@ -51,9 +51,15 @@ __global__ void run(const Kernel kernel) {
   kernel(Team{});
 }
 
-// Kernels of one width can promise it to the compiler, which then knows how many registers a thread may have.
+// Kernels of one width can promise it to the compiler, and ask for so many blocks at once on a multiprocessor: it then
+// knows how many registers a thread may have.
+template <typename Kernel>
+constexpr int at_once = [] {
+  if constexpr (requires { Kernel::at_once; }) return Kernel::at_once;
+  return 1;
+}();
 template <typename Kernel, int threads>
-__global__ void __launch_bounds__(threads) run_bounded(const Kernel kernel) {
+__global__ void __launch_bounds__(threads, at_once<Kernel>) run_bounded(const Kernel kernel) {
   kernel(Team{});
 }
 
