@@ -14,7 +14,7 @@ namespace {
 
 template <typename T>
 int both(agf::Sigma sigma, const char* name, std::size_t n, std::size_t d, std::size_t c, double parameter,
-         double tolerance) {
+         double tolerance, std::size_t count = 5) {
   const auto draw = [](std::size_t size, unsigned seed) {
     const auto wide = smoke::normal(size, seed);
     return std::vector<T>(wide.begin(), wide.end());
@@ -23,7 +23,7 @@ int both(agf::Sigma sigma, const char* name, std::size_t n, std::size_t d, std::
   const agf::cpu::DenseCpu<T> host(x.data(), n, d, y.data(), c, sigma, parameter);
   const agf::cuda::DenseCuda<T> device(0, {}, x.data(), n, d, y.data(), c, true, sigma, parameter);
   const std::string label = std::string(name) + (sizeof(T) == 4 ? ", float" : ", double");
-  int failures = smoke::compare(label.c_str(), host, device, 5, tolerance);
+  int failures = smoke::compare(label.c_str(), host, device, count, tolerance);
   failures += smoke::compare((label + ", leading").c_str(), host, device, 3, tolerance, {true, nullptr});
   const std::vector<double> ramp{0.3, 0, 1.2, 0.01};
   if (host.kinked())
@@ -69,5 +69,12 @@ int dense_failures() {
 #undef AGF_DENSE
   failures += both<double>(agf::Sigma::relu, "relu", 1500, 1, 1, 0, 1e-12);
   failures += both<double>(agf::Sigma::tanh, "tanh", 70, 90, 2, 0, 1e-12);
+  // Tiles of either size, outputs from few to more than a thread holds weights of, inner lengths that are cut in parts.
+  for (const std::size_t outputs : {1, 10, 20}) {
+    failures += both<double>(agf::Sigma::silu, "many", 150, 30, outputs, 0, 1e-12, 80);
+    failures += both<float>(agf::Sigma::silu, "many", 150, 30, outputs, 0, 1e-4, 80);
+  }
+  failures += both<double>(agf::Sigma::tanh, "long", 100, 600, 2, 0, 1e-12, 70);
+  failures += both<float>(agf::Sigma::tanh, "long", 100, 600, 2, 0, 1e-4, 70);
   return failures + in_a_plane();
 }

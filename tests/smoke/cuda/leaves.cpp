@@ -32,8 +32,11 @@ Found leaves(const agf::Problem& problem, std::size_t count, agf::Shape shape) {
   problem.utility(theta.data(), count, *dr, nullptr, room("derivative, by its gradient", size), shape);
   problem.curvature_vector(theta.data(), v.data(), count, *r, nullptr, room("curvature", size), shape);
   problem.curvature_vector(theta.data(), v.data(), count, *r, dr.get(), room("curvature of L", size), shape);
-  problem.utility_hessian(theta.data(), count, *r, room("Hessians of U", count * m * m), shape);
-  problem.loss_hessian(theta.data(), count, *r, room("Hessian of L", size * size), shape);
+  constexpr std::size_t largest = 2000;  // of a side of Hessians
+  if (size <= largest) {
+    problem.utility_hessian(theta.data(), count, *r, room("Hessians of U", count * m * m), shape);
+    problem.loss_hessian(theta.data(), count, *r, room("Hessian of L", size * size), shape);
+  }
   problem.contribution(theta.data(), count, room("contribution", count));
   std::vector<double> balance(count * problem.conserved_count());
   if (problem.conserved(theta.data(), count, balance.data())) {
