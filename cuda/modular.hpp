@@ -84,6 +84,7 @@ class ModularCuda final : public ModularModel {
   struct Turns;
   struct ForwardTurns;
   struct BackwardTurns;
+  struct Pulled;
   AGF_CORE Form form() const;
   AGF_CORE Analysis analyse(Room& room, const double* theta, std::size_t count) const;
   AGF_CORE void features(Stream stream, Analysis at, Analysis along, double factor, double* out) const;

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <memory>
-#include <type_traits>
 #include <vector>
 
 #include "call.hpp"
 #include "each.cuh"
-#include "in_turn.cuh"
+#include "moments_turns.cuh"
 #include "product.hpp"
 
 namespace AGF_SPACE::cuda {
@@ -54,36 +53,6 @@ AGF_CORE void square_rows(Stream stream, Matrix<const double> rows, std::size_t 
       out);
 }
 
-#if !defined(AGF_BLOCK)
-
-// Arrays of a caller in double: themselves, or in room of their own.
-template <typename T>
-const double* wide(Room& room, const T* from, std::size_t count) {
-  if constexpr (std::is_same_v<T, double>) {
-    return from;
-  } else {
-    double* const to = room.take<double>(count);
-    each(room.stream(), count, AGF_LAMBDA(std::size_t i) { to[i] = static_cast<double>(from[i]); });
-    return to;
-  }
-}
-template <typename T>
-double* wide_room(Room& room, T* to, std::size_t count) {
-  if constexpr (std::is_same_v<T, double>) {
-    return to;
-  } else {
-    return to ? room.take<double>(count) : nullptr;
-  }
-}
-template <typename T>
-void narrow(Stream stream, const double* from, std::size_t count, T* to) {
-  if constexpr (!std::is_same_v<T, double>) {
-    if (to) each(stream, count, AGF_LAMBDA(std::size_t i) { to[i] = static_cast<T>(from[i]); });
-  }
-}
-
-#endif
-
 }  // namespace
 
 // n matrices x_e y_e^T; the factors of one lie `*_stride` apart from those of the next.
@@ -113,159 +82,6 @@ struct MomentsCuda::Bend {
   }
   AGF_HD double mixed(std::size_t i, std::size_t u, std::size_t v) const {
     return at.gain_of(theta + i * at.params) * signal[(u - at.left) * at.columns + v - at.right];
-  }
-};
-
-// M = G*[y - G[P]] of few neurons, or its derivative along v, in turns.
-struct MomentsCuda::SignalTurns {
-  static constexpr int steps = 5;
-  shared::MomentsView view;
-  unsigned count;
-  const double *theta, *v;  // v: null for none
-  double *p, *half, *rest, *back;
-  double* signal;  // null: not wanted
-
-  AGF_HD unsigned rows() const { return static_cast<unsigned>(view.sizes.rows); }
-  AGF_HD unsigned columns() const { return static_cast<unsigned>(view.sizes.columns); }
-  AGF_HD unsigned outer() const { return static_cast<unsigned>(view.sizes.outer); }
-  AGF_HD unsigned inner() const { return static_cast<unsigned>(view.sizes.inner); }
-  AGF_HD bool halved() const { return !view.sizes.listed && !view.sizes.whole; }
-
-  AGF_HD unsigned length(Step<0>) const { return rows() * columns(); }
-  AGF_HD void operator()(Step<0>, unsigned e) const {
-    const unsigned a = e / columns(), b = e % columns(), m = static_cast<unsigned>(view.product.params);
-    double sum = 0;
-    for (unsigned i = 0; i < count; ++i) {
-      const double *const x = theta + i * m, *const u = v + (v ? i * m : 0);
-      const double right = x[view.product.right + b];
-      sum += v ? view.product.left_change(x, u, a) * right + view.product.left_of(x, a) * u[view.product.right + b]
-               : view.product.left_of(x, a) * right;
-    }
-    p[e] = sum;
-  }
-
-  AGF_HD unsigned length(Step<1>) const { return halved() ? rows() * inner() : 0; }
-  AGF_HD void operator()(Step<1>, unsigned e) const {
-    half[e] = along_row(p + e / inner() * columns(), view.right + e % inner() * columns(), columns());
-  }
-
-  AGF_HD unsigned length(Step<2>) const { return outer() * inner(); }
-  AGF_HD void operator()(Step<2>, unsigned e) const {
-    const unsigned o = e / inner(), k = e % inner();
-    double image;
-    if (view.sizes.listed) {
-      image = along_row(p, view.right + k * rows() * columns(), rows() * columns());
-    } else if (view.sizes.whole) {
-      image = along_row(p + o * columns(), view.right + k * columns(), columns());
-    } else {
-      image = along_column(view.left + o * rows(), 1, half + k, inner(), rows());
-    }
-    rest[e] = (v ? 0.0 : view.target[e]) - image;
-  }
-
-  AGF_HD unsigned length(Step<3>) const { return signal && halved() ? rows() * inner() : 0; }
-  AGF_HD void operator()(Step<3>, unsigned e) const {
-    back[e] = along_column(view.left + e / inner(), rows(), rest + e % inner(), inner(), outer());
-  }
-
-  AGF_HD unsigned length(Step<4>) const { return signal ? rows() * columns() : 0; }
-  AGF_HD void operator()(Step<4>, unsigned e) const {
-    if (view.sizes.listed) {
-      signal[e] = along_column(rest, 1, view.right + e, rows() * columns(), inner());
-    } else {
-      const double* const from = (halved() ? back : rest) + e / columns() * inner();
-      signal[e] = along_column(from, 1, view.right + e % columns(), columns(), inner());
-    }
-  }
-
-  AGF_HD unsigned terms() const { return outer() * inner(); }
-  AGF_HD double term(unsigned e) const { return rest[e] * rest[e]; }
-
-  AGF_HD static double along_row(const double* x, const double* y, unsigned n) { return along_column(x, 1, y, 1, n); }
-  AGF_HD static double along_column(const double* x, unsigned x_step, const double* y, unsigned y_step, unsigned n) {
-    double sum = 0;
-    for (unsigned e = 0; e < n; ++e) sum += x[e * x_step] * y[e * y_step];
-    return sum;
-  }
-};
-
-// U = g l^T M r,  grad_l = g M r,  grad_r = g M^T l,  grad_g = l^T M r; along v
-// d grad_l = dg M r + g M dr,  d grad_r = dg M^T l + g M^T dl,  d grad_g = dl^T M r + l^T M dr;
-// with dM, plus grad U(.; dM): M dr becomes M dr + dM r, and M^T dl becomes M^T dl + dM^T l.
-struct MomentsCuda::SlopeTurns {
-  static constexpr int steps = 3;
-  ProductLayout at;
-  unsigned count;
-  const double *theta, *v, *signal, *change;  // v, change: null for none
-  bool made;                                  // the products and sums: by others
-  double *ahead, *back;                       // M r and M^T l, where they are asked for
-  double *ahead_change, *back_change;         // along v
-  double* form;                               // l^T M r, or its change
-  double sign;
-  double *value, *out;  // value: without v; either may be null
-
-  AGF_HD unsigned rows() const { return static_cast<unsigned>(at.rows); }
-  AGF_HD unsigned columns() const { return static_cast<unsigned>(at.columns); }
-  AGF_HD unsigned params() const { return static_cast<unsigned>(at.params); }
-  AGF_HD unsigned products() const { return count * (rows() + columns()); }
-
-  AGF_HD unsigned length(Step<0>) const { return made ? 0 : products() * ((ahead ? 1 : 0) + (v ? 1 : 0)); }
-  AGF_HD void operator()(Step<0>, unsigned e) const {
-    const bool along = !ahead || e >= products();
-    if (ahead && along) e -= products();
-    const bool left = e < count * rows();
-    if (!left) e -= count * rows();
-    const unsigned width = left ? rows() : columns();
-    const unsigned i = e / width, which = e % width;
-    double sum = image(signal, (along ? v : theta) + i * params(), left, which);
-    if (along && change) sum += image(change, theta + i * params(), left, which);
-    (left ? along ? ahead_change : ahead : along ? back_change : back)[e] = sum;
-  }
-  // (M r)_a or (M^T l)_b
-  AGF_HD double image(const double* matrix, const double* x, bool left, unsigned which) const {
-    double sum = 0;
-    if (left) {
-      for (unsigned b = 0; b < columns(); ++b) sum += matrix[which * columns() + b] * x[at.right + b];
-    } else {
-      for (unsigned a = 0; a < rows(); ++a) sum += matrix[a * columns() + which] * x[at.left + a];
-    }
-    return sum;
-  }
-
-  AGF_HD unsigned length(Step<1>) const { return !made && form ? count : 0; }
-  AGF_HD void operator()(Step<1>, unsigned i) const {
-    double sum = 0;
-    for (unsigned a = 0; a < rows(); ++a) sum += form_term(i, a);
-    form[i] = sum;
-  }
-  AGF_HD double form_term(std::size_t i, std::size_t a) const {
-    const std::size_t in = i * at.params + at.left + a, out_of = i * at.rows + a;
-    return v ? v[in] * ahead[out_of] + theta[in] * ahead_change[out_of] : theta[in] * ahead[out_of];
-  }
-
-  AGF_HD unsigned length(Step<2>) const { return (out ? count * params() : 0) + (value ? count : 0); }
-  AGF_HD void operator()(Step<2>, unsigned e) const {
-    const unsigned slopes = out ? count * params() : 0;
-    if (e >= slopes) {
-      const unsigned i = e - slopes;
-      value[i] = at.gain_of(theta + i * params()) * form[i];
-      return;
-    }
-    const unsigned i = e / params(), u = e % params();
-    const double g = at.gain_of(theta + i * params()), dg = v && at.gained ? v[i * params() + at.gain] : 0.0;
-    double slope = 0;
-    if (at.of_left(u)) {
-      slope = by(ahead, ahead_change, i * rows() + u - static_cast<unsigned>(at.left), g, dg);
-    } else if (at.of_right(u)) {
-      slope = by(back, back_change, i * columns() + u - static_cast<unsigned>(at.right), g, dg);
-    } else {
-      slope = form[i];
-    }
-    out[e] = sign * slope;
-  }
-  AGF_HD double by(const double* image, const double* change_of, unsigned e, double g, double dg) const {
-    if (!v) return g * image[e];
-    return at.gained ? g * change_of[e] + dg * image[e] : g * change_of[e];
   }
 };
 
@@ -698,91 +514,5 @@ AGF_CORE void MomentsCuda::contribution(const double* theta, std::size_t count, 
   contributions(call.stream(), call.bring(theta, count * product_.params), count, to);
   call.give();
 }
-
-// ----------------------------------------------------------------------------------------- arrays of the device
-
-#if !defined(AGF_BLOCK)
-
-template <typename T>
-double MomentsCuda::residual(Stream stream, const T* theta, std::size_t count, T* r) const {
-  const OnDevice on(device_);
-  Room room(stream);
-  double* const signal = wide_room(room, r, product_.size());
-  double loss = 0;
-  signal_of(stream, wide(room, theta, count * product_.params), count, signal, &loss);
-  narrow(stream, signal, product_.size(), r);
-  return loss;
-}
-
-template <typename T>
-double MomentsCuda::loss(Stream stream, const T* theta, std::size_t count) const {
-  const OnDevice on(device_);
-  Room room(stream);
-  double value = 0;
-  signal_of(stream, wide(room, theta, count * product_.params), count, nullptr, &value);
-  return value;
-}
-
-template <typename T>
-void MomentsCuda::utility(Stream stream, const T* theta, std::size_t count, const T* r, T* value, T* gradient) const {
-  const OnDevice on(device_);
-  Room room(stream);
-  const std::size_t size = count * product_.params;
-  const double* const at = wide(room, theta, size);
-  const double* signal = nullptr;
-  if (r) {
-    signal = wide(room, r, product_.size());
-  } else {
-    double* const own = room.take<double>(product_.size());
-    signal_of(stream, at, count, own, nullptr);
-    signal = own;
-  }
-  double* const value_out = wide_room(room, value, count);
-  double* const gradient_out = wide_room(room, gradient, size);
-  slopes(stream, at, count, signal, value_out, gradient_out);
-  narrow(stream, value_out, count, value);
-  narrow(stream, gradient_out, size, gradient);
-}
-
-template <typename T>
-void MomentsCuda::hessian_vector(Stream stream, const T* theta, const T* v, std::size_t count, T* out) const {
-  const OnDevice on(device_);
-  Room room(stream);
-  const std::size_t size = count * product_.params;
-  const double* const at = wide(room, theta, size);
-  const double* const along = wide(room, v, size);
-  double* const signal = room.take<double>(product_.size());
-  double* const change = room.take<double>(product_.size());
-  double* const to = wide_room(room, out, size);
-  signal_of(stream, at, count, signal, nullptr);
-  derivative(stream, at, along, count, change);
-  curvature(stream, at, along, count, signal, change, -1, to);
-  narrow(stream, to, size, out);
-}
-
-template <typename T>
-void MomentsCuda::hessian(Stream stream, const T* theta, std::size_t count, T* out) const {
-  const OnDevice on(device_);
-  Room room(stream);
-  const std::size_t size = count * product_.params;
-  const double* const at = wide(room, theta, size);
-  double* const signal = room.take<double>(product_.size());
-  double* const to = wide_room(room, out, size * size);
-  signal_of(stream, at, count, signal, nullptr);
-  whole_hessian(stream, at, count, signal, to);
-  narrow(stream, to, size * size, out);
-}
-
-#define AGF_LEAVES(T)                                                                              \
-  template double MomentsCuda::residual<T>(Stream, const T*, std::size_t, T*) const;               \
-  template double MomentsCuda::loss<T>(Stream, const T*, std::size_t) const;                       \
-  template void MomentsCuda::utility<T>(Stream, const T*, std::size_t, const T*, T*, T*) const;    \
-  template void MomentsCuda::hessian_vector<T>(Stream, const T*, const T*, std::size_t, T*) const; \
-  template void MomentsCuda::hessian<T>(Stream, const T*, std::size_t, T*) const;
-AGF_LEAVES(float)
-AGF_LEAVES(double)
-#undef AGF_LEAVES
-
-#endif
 
 }  // namespace AGF_SPACE::cuda

@@ -31,6 +31,17 @@ struct Number {
   }
 };
 
+// Made by the step alone.
+template <typename T>
+AGF_CORE Number<T> later(T* at) {
+  return {nullptr, nullptr, 0, nullptr, nullptr, at};
+}
+template <typename T>
+AGF_CORE Number<T> unkept(Number<T> number) {
+  number.kept = false;
+  return number;
+}
+
 // The step at one sample and neuron.
 template <typename T, typename Loop, typename... Numbers>
 #if defined(AGF_BLOCK)

@@ -4,6 +4,7 @@
 #include "block/report.cuh"
 #include "dense.cu"
 #include "modular.cu"
+#include "modular_hessians.cu"
 #include "moments.cu"
 #include "product.cu"
 
