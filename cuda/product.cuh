@@ -242,9 +242,26 @@ struct Product {
   }
 };
 
-// Blocks that fill a large device twice; fewer tiles than that share out the inner index too, in parts that are worth
-// it.
-inline constexpr size_t enough_blocks = 264, least_part = 256;
+#if !defined(AGF_BLOCK)
+
+// Into how many parts the inner index is cut, where tiles are too few to keep a device busy, or leave much of it idle
+// in their last round: as many as take a device of 132 multiprocessors least time, whichever one it is that runs them.
+// A part that is written and read once more costs a tile about as much as so many steps of the inner index.
+inline size_t parts_of(size_t tiles, size_t k, size_t at_once) {
+  constexpr size_t multiprocessors = 132, least = 256, most = 64, once_more = 64;
+  const auto rounds = [&](size_t blocks) {
+    const size_t together = multiprocessors * at_once;
+    return (blocks + together - 1) / together;
+  };
+  size_t best = 1, cost = rounds(tiles) * k;
+  for (size_t parts = 2; parts <= std::min(most, k / least); ++parts) {
+    const size_t steps = rounds(tiles * parts) * ((k + parts - 1) / parts + once_more);
+    if (steps < cost) best = parts, cost = steps;
+  }
+  return best;
+}
+
+#endif
 
 template <typename T, typename Tile, typename Then>
 AGF_CORE void run_product([[maybe_unused]] Stream stream, Product<T, Tile, Then> kernel, size_t batch) {
@@ -258,7 +275,7 @@ AGF_CORE void run_product([[maybe_unused]] Stream stream, Product<T, Tile, Then>
   kernel.partial = nullptr;
   share(tiles, kernel);
 #else
-  const size_t wanted = std::min((enough_blocks + tiles - 1) / tiles, kernel.k / least_part);
+  const size_t wanted = parts_of(tiles, kernel.k, Tile::at_once);
   kernel.part = kernel.k;
   kernel.parts = 1;
   if (wanted > 1) {
