@@ -72,7 +72,7 @@ AGF_CORE std::size_t DenseCuda<T>::chunk(std::size_t samples, std::size_t number
   constexpr std::size_t bytes = std::size_t{1} << 25;
 #endif
   constexpr std::size_t least = 64;
-  return std::min(samples, std::max(least, bytes / (numbers * sizeof(T))));
+  return std::min(samples, std::max(least, bytes / std::max(sizeof(T), numbers * sizeof(T))));
 }
 
 // z = w x

@@ -48,34 +48,34 @@ _DLPACK_CPU = 1
 class ArrayKind:
     """What a caller's arrays are: the library (an importable name), the dtype of its vectors, and where they lie."""
 
-    library: str
+    array_library: str
     dtype: str
     device: int | None = None  # of CUDA; None: host memory
 
     def __str__(self) -> str:
         where = "" if self.device is None else f" {place(self.device)}"
-        return f"{self.dtype} of {self.library}{where}"
+        return f"{self.dtype} of {self.array_library}{where}"
 
     def wrap(self, array: NDArray[Any] | View) -> Array:
         """The same numbers as an array of this library; memory is shared where the library allows."""
         if isinstance(array, View):
             return array.give()
         if self.device is not None:
-            return upload(self.library, self.device, array).give()
-        if self.library == "numpy":
+            return upload(self.array_library, self.device, array).give()
+        if self.array_library == "numpy":
             return array
         if not array.flags.writeable:
             array = array.copy()
-        if self.library == "torch":
+        if self.array_library == "torch":
             return importlib.import_module("torch").from_numpy(array)
-        given = _give(importlib.import_module(self.library), array)
+        given = _give(importlib.import_module(self.array_library), array)
         # A library without float64 (JAX by default) would round times and log-norms; those stay NumPy.
         return given if _dtype_name(given) == array.dtype.name else array
 
     def read_only(self, array: NDArray[Any]) -> Array:
         """As ``wrap``, of a copy that NumPy callers cannot change by accident."""
         copy = np.array(array)
-        if self.library == "numpy":
+        if self.array_library == "numpy":
             copy.flags.writeable = False
         return self.wrap(copy)
 
@@ -86,7 +86,7 @@ class ArrayKind:
 
     def view(self, array: NDArray[Any]) -> Any:
         """What a kernel for this data takes: on the device where that is."""
-        return array if self.device is None else upload(self.library, self.device, array)
+        return array if self.device is None else upload(self.array_library, self.device, array)
 
 
 NUMPY64 = ArrayKind("numpy", "float64")
@@ -153,9 +153,9 @@ def read_view(
                 f"{name} is {place(found.device)}, expected it {place(kind.device)} as the problem's X; nothing is "
                 f"moved silently: move {name} there (or build the problem on data where {name} is)"
             )
-        if library != kind.library:
+        if library != kind.array_library:
             raise TypeError(
-                f"{name} is an array of {library}, expected {kind.library} as the problem's X; "
+                f"{name} is an array of {library}, expected {kind.array_library} as the problem's X; "
                 f"convert one of them so that all arrays come from one library"
             )
     if array.ndim != len(shape) or any(k is not None and k != got for k, got in zip(shape, array.shape, strict=True)):
@@ -231,7 +231,7 @@ def positive_integer(value: Any, name: str, least: int = 1) -> int:
 
 def _is_ready(value: Any, shape: tuple[int | None, ...], kind: ArrayKind) -> bool:
     """Whether there is nothing to refuse or convert: a leaf on small arrays takes no longer than the questions."""
-    if type(value) is not np.ndarray or value.dtype is not _DTYPES[kind.dtype] or kind.library != "numpy":
+    if type(value) is not np.ndarray or value.dtype is not _DTYPES[kind.dtype] or kind.array_library != "numpy":
         return False
     got = value.shape
     if got != shape:

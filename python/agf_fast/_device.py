@@ -32,7 +32,7 @@ class View:
     """An array of a device as the kernels take it. It holds what it views, and so does a call that holds it."""
 
     array: Any
-    library: str
+    array_library: str
     pointer: int
     shape: tuple[int, ...]
     dtype: str
@@ -52,8 +52,8 @@ class View:
         """The stream on which work on the array is queued, as CUDA's handle."""
         if self.queue is not None:
             return self.queue
-        module = importlib.import_module(self.library)
-        if self.library == "torch":
+        module = importlib.import_module(self.array_library)
+        if self.array_library == "torch":
             handle = module.cuda.current_stream(self.device).cuda_stream
         else:
             with module.cuda.Device(self.device):
@@ -62,7 +62,7 @@ class View:
 
     def empty(self, shape: Sequence[int]) -> View:
         """A new array of the same library, dtype and device, with the stream of this one."""
-        return replace(empty(self.library, self.device, shape, self.dtype), queue=self.queue)
+        return replace(empty(self.array_library, self.device, shape, self.dtype), queue=self.queue)
 
     def column(self) -> View:
         """A vector as a matrix of one column."""
@@ -70,7 +70,7 @@ class View:
 
     def copy(self) -> View:
         """The same numbers elsewhere on the device, there when this returns, whatever stream uses them next."""
-        out = empty(self.library, self.device, self.shape, self.dtype)
+        out = empty(self.array_library, self.device, self.shape, self.dtype)
         _cuda_status._cuda.copy(self, out)
         return out
 
@@ -85,15 +85,15 @@ class View:
 
     def give(self) -> Any:
         """The array of the caller's library."""
-        if self.library in ("cupy", "torch"):
+        if self.array_library in ("cupy", "torch"):
             return self.array
         # Nobody knows our stream there: what is handed over is done.
         _cuda_status._cuda.wait(self.device, self.stream)
-        module = importlib.import_module(self.library)
+        module = importlib.import_module(self.array_library)
         return module.from_dlpack(self.array) if hasattr(module, "from_dlpack") else module.asarray(self.array)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return upload, (self.library, self.device, download(self))
+        return upload, (self.array_library, self.device, download(self))
 
 
 def is_on_device(value: Any) -> bool:
