@@ -1,5 +1,5 @@
 // Products of matrices whose entries go on, as they are made, to what uses them: a block makes a tile of C from tiles
-// of A and B in shared memory, a thread some numbers of it in registers.
+// of A and B in shared memory.
 #pragma once
 
 #include <stddef.h>
@@ -8,44 +8,9 @@
 
 #include "each.cuh"
 #include "product.hpp"
-#include "team.cuh"
+#include "tile_sums.cuh"
 
 namespace AGF_SPACE::cuda {
-
-// Sizes of a tile: `high` by `wide` of C, `deep` along the inner index, `rows` by `columns` a thread.
-template <int high_, int wide_, int deep_, int rows_, int columns_, int at_once_ = 1>
-struct TileOf {
-  static constexpr int high = high_, wide = wide_, deep = deep_, rows = rows_, columns = columns_, at_once = at_once_;
-  static constexpr int threads = high / rows * (wide / columns);
-};
-
-#if defined(AGF_BLOCK) && !defined(AGF_NARROW)
-template <typename T>
-struct Tiles {
-  using Large = TileOf<32, 32, 16, 4, 4>;
-  using Small = Large;
-};
-#elif defined(AGF_NARROW)
-// Four threads in place of 64 and 256, for the shim.
-template <typename T>
-struct Tiles {
-  using Large = TileOf<16, 16, 8, 8, 8>;
-  using Small = TileOf<8, 8, 8, 4, 4>;
-};
-#else
-template <typename T>
-struct Tiles;
-template <>
-struct Tiles<float> {
-  using Large = TileOf<128, 128, 16, 8, 8, 1>;
-  using Small = TileOf<32, 32, 16, 4, 4, 6>;
-};
-template <>
-struct Tiles<double> {
-  using Large = TileOf<64, 64, 16, 4, 4, 2>;
-  using Small = TileOf<32, 32, 16, 4, 4, 6>;
-};
-#endif
 
 // op(A) and op(B) as (outer, inner): at[outer * stride + inner], or at[inner * stride + outer] where it is `across`.
 template <typename T>
@@ -55,68 +20,61 @@ struct Operand {
   bool across;
 };
 
-// Four numbers of shared memory in one go.
-template <typename T>
-struct alignas(16) Quad {
-  T at[4];
-};
-inline constexpr int quad = 4;
-
-// A thread's share of one operand's tiles, brought from memory before they are used. Threads lie along the memory.
+// A thread's share of one operand's tiles, brought from memory before they are used: `rounds` numbers of each of some
+// rows, which lie along the memory. Threads of a warp share rows of 32 bytes, what memory hands out at once, where
+// those are inner indices: their neighbours are other outer indices, and so they do not meet in a bank when they write.
 template <typename T, int extent, int deep, int width>
 class Share {
  public:
-  // Inner indices lie so far apart in shared memory, a quad more than they need: quads stay aligned, and those who
-  // write one outer index do not all meet in a bank.
-  static constexpr int stride = extent + quad;
+  static constexpr int stride = tile_stride<extent>;
 
   AGF_DEVICE Share(const Operand<T>& from, size_t member, size_t outer, size_t outers, size_t inner, unsigned thread)
       : across_(from.across),
-        fast_(thread % (across_ ? lanes_across : lanes_along)),
-        slow_(thread / (across_ ? lanes_across : lanes_along)),
+        lanes_(across_ ? extent / rounds : deep / rounds),
+        step_(width / lanes_),
+        along_(thread % lanes_),
+        row_(thread / lanes_),
         outers_(outers - outer < extent ? static_cast<unsigned>(outers - outer) : extent),
-        jump_((across_ ? width / lanes_across : width / lanes_along) * from.stride),
+        jump_(step_ * from.stride),
         ahead_(across_ ? deep * from.stride : deep),
-        at_(from.at + member * from.step +
-            (across_ ? (inner + slow_) * from.stride + outer + fast_ : (outer + slow_) * from.stride + inner + fast_)) {
-  }
+        at_(from.at + member * from.step + (across_ ? inner + row_ : outer + row_) * from.stride +
+            (across_ ? outer : inner) + along_) {}
 
   // The next tile's numbers, of which `left` inner indices are there.
   AGF_DEVICE void fetch(size_t left) {
     const unsigned inners = left < deep ? static_cast<unsigned>(left) : deep;
-    const unsigned fast_end = across_ ? outers_ : inners, slow_end = across_ ? inners : outers_;
+    const unsigned length = across_ ? outers_ : inners, rows = across_ ? inners : outers_;
 #pragma unroll
-    for (int q = 0; q < count; ++q)
-      mine_[q] = fast(q) < fast_end && slow(q) < slow_end ? at_[row(q) * jump_ + (fast(q) - fast_)] : T(0);
+    for (unsigned r = 0; r < count / rounds; ++r) {
+#pragma unroll
+      for (unsigned q = 0; q < rounds; ++q)
+        mine_[r][q] = row_ + r * step_ < rows && along_ + q * lanes_ < length ? at_[r * jump_ + q * lanes_] : T(0);
+    }
     at_ += ahead_;
   }
 
   AGF_DEVICE void keep(T* tile) const {
 #pragma unroll
-    for (int q = 0; q < count; ++q) tile[across_ ? slow(q) * stride + fast(q) : fast(q) * stride + slow(q)] = mine_[q];
+    for (unsigned r = 0; r < count / rounds; ++r) {
+#pragma unroll
+      for (unsigned q = 0; q < rounds; ++q) {
+        const unsigned row = row_ + r * step_, along = along_ + q * lanes_;
+        tile[across_ ? row * stride + along : along * stride + row] = mine_[r][q];
+      }
+    }
   }
 
  private:
-  static constexpr int count = extent * deep / width;
-  static_assert(count * width == extent * deep);
-  static constexpr int lanes_across = extent < width ? extent : width, lanes_along = deep < width ? deep : width;
-  static constexpr int rounds_across = extent / lanes_across, rounds_along = deep / lanes_along;
-  static_assert(width % lanes_across == 0 && width % lanes_along == 0);
-
-  // Of the q-th number: along the memory, and across it.
-  AGF_DEVICE unsigned row(int q) const { return static_cast<unsigned>(across_ ? q / rounds_across : q / rounds_along); }
-  AGF_DEVICE unsigned fast(int q) const {
-    return fast_ + static_cast<unsigned>(across_ ? q % rounds_across * lanes_across : q % rounds_along * lanes_along);
-  }
-  AGF_DEVICE unsigned slow(int q) const {
-    return slow_ + row(q) * static_cast<unsigned>(across_ ? width / lanes_across : width / lanes_along);
-  }
+  static constexpr unsigned count = extent * deep / width;
+  static constexpr unsigned rounds = deep / std::min({static_cast<int>(32 / sizeof(T)), deep, width});
+  static_assert(count * width == extent * deep && count % rounds == 0);
+  static_assert(width % (extent / rounds) == 0 && width % (deep / rounds) == 0);
 
   bool across_;
-  unsigned fast_, slow_, outers_;
+  unsigned lanes_, step_, along_, row_, outers_;
   size_t jump_, ahead_;
   const T* at_;
-  T mine_[count];
+  T mine_[count / rounds][rounds];
 };
 
 // then(member, i, j, (op(A) op(B))_ij) for every entry of every matrix of a batch. What it needs of a column is taken
@@ -127,10 +85,10 @@ struct Product {
   using ShareA = Share<T, Tile::high, Tile::deep, width>;
   using ShareB = Share<T, Tile::wide, Tile::deep, width>;
   static constexpr int a_size = Tile::deep * ShareA::stride, b_size = Tile::deep * ShareB::stride;
-  static_assert(Tile::rows % quad == 0 && Tile::columns % quad == 0);
-  // Sums go from registers to whom they are for by way of shared memory, in slices of a quad of rows of every thread.
-  static constexpr int slices = Tile::rows / quad, slice_high = Tile::high / slices, slice_stride = Tile::wide + quad;
-  static constexpr size_t shared_bytes = std::max(2 * (a_size + b_size), slice_high* slice_stride) * sizeof(T);
+  // Sums go from registers to whom they are for by way of shared memory, in slices.
+  using Sums = TileSums<T, Tile>;
+  static constexpr int slice_stride = tile_stride<Tile::wide>;
+  static constexpr size_t shared_bytes = std::max(2 * (a_size + b_size), Sums::slice_high* slice_stride) * sizeof(T);
   static constexpr int lanes = Tile::wide < width ? Tile::wide : width;
   static_assert(width % lanes == 0);
 
@@ -140,22 +98,6 @@ struct Product {
   Then then;
   T* partial;  // (batch, parts, m, n) where there are several parts
 
-  // The place in the tile of the r-th row or column of a thread: quads, one after the other for the threads.
-  template <int extent, int count>
-  AGF_DEVICE static unsigned place(unsigned thread, int r) {
-    return static_cast<unsigned>(r / quad * (extent / (count / quad)) + r % quad) + thread * quad;
-  }
-
-  template <int extent, int count>
-  AGF_DEVICE static void read(const T* row, unsigned thread, T* to) {
-#pragma unroll
-    for (int r = 0; r < count; r += quad) {
-      const Quad<T> four = *reinterpret_cast<const Quad<T>*>(row + place<extent, count>(thread, r));
-#pragma unroll
-      for (int q = 0; q < quad; ++q) to[r + q] = four.at[q];
-    }
-  }
-
   AGF_DEVICE void operator()(const Team& team) const {
     T* const shared = team.shared<T>();
     const unsigned thread = team.thread();
@@ -164,14 +106,8 @@ struct Product {
     const size_t top = tile % tiles_high * Tile::high, left = tile / tiles_high * Tile::wide;
     const size_t first = piece * part;
     size_t inners = k - first < part ? k - first : part;
-    const unsigned down = thread / (Tile::wide / Tile::columns), along = thread % (Tile::wide / Tile::columns);
 
-    T sum[Tile::rows][Tile::columns];
-#pragma unroll
-    for (int r = 0; r < Tile::rows; ++r) {
-#pragma unroll
-      for (int s = 0; s < Tile::columns; ++s) sum[r][s] = T(0);
-    }
+    Sums sums(thread);
     ShareA a_share(a, member, top, m, first, thread);
     ShareB b_share(b, member, left, n, first, thread);
     a_share.fetch(inners);
@@ -190,52 +126,34 @@ struct Product {
         a_share.fetch(inners);
         b_share.fetch(inners);
       }
-#pragma unroll
-      for (int q = 0; q < Tile::deep; ++q) {
-        T a_mine[Tile::rows], b_mine[Tile::columns];
-        read<Tile::high, Tile::rows>(a_tile + q * ShareA::stride, down, a_mine);
-        read<Tile::wide, Tile::columns>(b_tile + q * ShareB::stride, along, b_mine);
-#pragma unroll
-        for (int r = 0; r < Tile::rows; ++r) {
-#pragma unroll
-          for (int s = 0; s < Tile::columns; ++s) sum[r][s] += a_mine[r] * b_mine[s];
-        }
-      }
+      sums.add(a_tile, b_tile);
       turn ^= 1u;
     }
 
     // Neighbours in memory are made by neighbours, and the code of `then` stands here once.
 #pragma unroll 1
-    for (int slice = 0; slice < slices; ++slice) {
+    for (int slice = 0; slice < Sums::slices; ++slice) {
       // The tiles, or the slice before, are no longer read by anybody.
       team.barrier();
-#pragma unroll
-      for (int r = 0; r < Tile::rows; ++r) {
-        if (r / quad != slice) continue;
-        T* const row = shared + (down * quad + static_cast<unsigned>(r % quad)) * slice_stride;
-#pragma unroll
-        for (int s = 0; s < Tile::columns; s += quad) {
-          Quad<T> four;
-#pragma unroll
-          for (int q = 0; q < quad; ++q) four.at[q] = sum[r][s + q];
-          *reinterpret_cast<Quad<T>*>(row + place<Tile::wide, Tile::columns>(along, s)) = four;
-        }
-      }
+      sums.show(slice, shared);
       team.barrier();
-      const size_t slice_top = top + static_cast<size_t>(slice) * slice_high;
-      if (slice_top >= m) break;
-      const unsigned height = m - slice_top < slice_high ? static_cast<unsigned>(m - slice_top) : slice_high;
 #pragma unroll 1
       for (unsigned s = thread % lanes; s < Tile::wide; s += lanes) {
         const size_t j = left + s;
         if (j >= n) break;
         if (parts > 1) {
-          for (unsigned r = thread / lanes; r < height; r += width / lanes)
-            partial[(which * m + slice_top + r) * n + j] = shared[r * slice_stride + s];
+          for (unsigned r = thread / lanes; r < Sums::slice_high; r += width / lanes) {
+            const size_t i = top + Sums::row(slice, r);
+            if (i >= m) break;
+            partial[(which * m + i) * n + j] = shared[r * slice_stride + s];
+          }
         } else {
           const auto column = then.of(member, j);
-          for (unsigned r = thread / lanes; r < height; r += width / lanes)
-            column(slice_top + r, shared[r * slice_stride + s]);
+          for (unsigned r = thread / lanes; r < Sums::slice_high; r += width / lanes) {
+            const size_t i = top + Sums::row(slice, r);
+            if (i >= m) break;
+            column(i, shared[r * slice_stride + s]);
+          }
         }
       }
     }
