@@ -18,8 +18,8 @@ struct Matrix {
   std::size_t step = 0;
 };
 
-// C (m, n) = alpha op(A) op(B) + beta C of every matrix of a batch, inner length k. Sums are in T; their order depends
-// on m, n, k and `batch` alone.
+// C (m, n) = alpha op(A) op(B) + beta C of every matrix of a batch, inner length k. Sums are in T, on tensor cores
+// where those have it in full; on one kind of device their order depends on m, n, k and `batch` alone.
 template <typename T>
 AGF_CORE AGF_APART void product(Stream stream, Op a_op, Op b_op, std::size_t m, std::size_t n, std::size_t k,
                                 double alpha, Matrix<const T> a, Matrix<const T> b, double beta, Matrix<T> c,

@@ -127,59 +127,74 @@ class TileSums<T, TileOf<high, wide, deep, rows, columns, at_once>> {
   T sum_[rows][columns];
 };
 
-// By warps, on the tensor cores of devices that have them for double: they are twice as fast as threads by themselves.
-// A warp makes `rows` by `columns` numbers in pieces of 16 by 8, of which a thread holds rows g and g + 8 and columns
-// 2 t and 2 t + 1, g = lane / 4 and t = lane % 4, in the order of PTX's mma.m16n8k16. The host sums up the same numbers
-// one by one.
+// What a lane of a warp holds of left (16, 16), right (16, 8) and their product, in the order of PTX's mma.m16n8k16 in
+// double: with g = lane / 4 and t = lane % 4, of both factors inner indices t, t + 4, ..., of the left one rows g and
+// g + 8 at each, of the right one column g, and of the product these rows and columns 2 t and 2 t + 1.
+struct WarpPiece {
+  static constexpr int high = 16, wide = 8, deep = 16;
+
+  AGF_HD explicit WarpPiece(unsigned thread) : g(thread % 32 / 4), t(thread % 4) {}
+
+  AGF_HD unsigned left_row(unsigned q) const { return g + q % 2 * 8; }
+  AGF_HD unsigned left_inner(unsigned q) const { return t + q / 2 * 4; }
+  AGF_HD unsigned right_inner(unsigned q) const { return t + q * 4; }
+  AGF_HD unsigned right_column() const { return g; }
+  AGF_HD unsigned row(unsigned e) const { return g + e / 2 * 8; }
+  AGF_HD unsigned column(unsigned e) const { return 2 * t + e % 2; }
+
+  unsigned g, t;
+};
+
+// By warps, on the tensor cores of devices that have them for double, which are twice as fast as threads by themselves:
+// a warp makes `rows` by `columns` numbers in pieces. The host sums up the same numbers one by one.
 template <int high, int wide, int deep, int rows, int columns, int at_once>
 class TileSums<double, WarpTileOf<high, wide, deep, rows, columns, at_once>> {
-  static constexpr int piece_high = 16, piece_wide = 8, piece_deep = 16;
-  static constexpr int down = rows / piece_high, along = columns / piece_wide;
-  static_assert(down * piece_high == rows && along * piece_wide == columns && deep % piece_deep == 0);
+  using Piece = WarpPiece;
+  static constexpr int down = rows / Piece::high, along = columns / Piece::wide;
+  static_assert(down * Piece::high == rows && along * Piece::wide == columns && deep % Piece::deep == 0);
 
  public:
   // A piece of rows of every warp.
   static constexpr int slices = down, slice_high = high / slices;
   AGF_DEVICE static unsigned row(int slice, unsigned r) {
-    return r / piece_high * rows + static_cast<unsigned>(slice * piece_high) + r % piece_high;
+    return r / Piece::high * rows + static_cast<unsigned>(slice * Piece::high) + r % Piece::high;
   }
 
   AGF_DEVICE explicit TileSums(unsigned thread)
       : warp_down_(thread / 32 / (wide / columns)),
         warp_along_(thread / 32 % (wide / columns)),
-        group_(thread % 32 / 4),
-        member_(thread % 4),
+        mine_(thread),
         sum_{} {}
 
   AGF_DEVICE void add(const double* a, const double* b) {
 #pragma unroll
-    for (int first = 0; first < deep; first += piece_deep) {
-      const double* const a_piece = a + first * tile_stride<high> + warp_down_ * rows;
-      const double* const b_piece = b + first * tile_stride<wide> + warp_along_ * columns;
+    for (unsigned first = 0; first < deep; first += Piece::deep) {
+      const double* const left_at = a + first * tile_stride<high> + warp_down_ * rows;
+      const double* const right_at = b + first * tile_stride<wide> + warp_along_ * columns;
 #if defined(__CUDA_ARCH__)
       double right[along][4];
 #pragma unroll
-      for (int s = 0; s < along; ++s) {
+      for (unsigned s = 0; s < along; ++s) {
 #pragma unroll
         for (unsigned q = 0; q < 4; ++q)
-          right[s][q] = b_piece[(4 * q + member_) * tile_stride<wide> + s * piece_wide + group_];
+          right[s][q] = right_at[mine_.right_inner(q) * tile_stride<wide> + s * Piece::wide + mine_.right_column()];
       }
 #pragma unroll
-      for (int r = 0; r < down; ++r) {
+      for (unsigned r = 0; r < down; ++r) {
         double left[8];
 #pragma unroll
         for (unsigned q = 0; q < 8; ++q)
-          left[q] = a_piece[(q / 2 * 4 + member_) * tile_stride<high> + r * piece_high + q % 2 * 8 + group_];
+          left[q] = left_at[mine_.left_inner(q) * tile_stride<high> + r * Piece::high + mine_.left_row(q)];
 #pragma unroll
-        for (int s = 0; s < along; ++s) multiply(left, right[s], sum_[r][s]);
+        for (unsigned s = 0; s < along; ++s) multiply(left, right[s], sum_[r][s]);
       }
 #else
-      for (int r = 0; r < down; ++r) {
-        for (int s = 0; s < along; ++s) {
+      for (unsigned r = 0; r < down; ++r) {
+        for (unsigned s = 0; s < along; ++s) {
           for (unsigned e = 0; e < 4; ++e) {
-            const double* const left = a_piece + static_cast<unsigned>(r * piece_high) + row_of(e);
-            const double* const right = b_piece + static_cast<unsigned>(s * piece_wide) + column_of(e);
-            for (int q = 0; q < piece_deep; ++q)
+            const double* const left = left_at + r * Piece::high + mine_.row(e);
+            const double* const right = right_at + s * Piece::wide + mine_.column(e);
+            for (unsigned q = 0; q < Piece::deep; ++q)
               sum_[r][s][e] += left[q * tile_stride<high>] * right[q * tile_stride<wide>];
           }
         }
@@ -189,26 +204,22 @@ class TileSums<double, WarpTileOf<high, wide, deep, rows, columns, at_once>> {
   }
 
   AGF_DEVICE void show(int slice, double* to) const {
+    double* const at = to + warp_down_ * Piece::high * tile_stride<wide> + warp_along_ * columns;
 #pragma unroll
     for (int r = 0; r < down; ++r) {
       if (r != slice) continue;
-      double* const piece = to + warp_down_ * piece_high * tile_stride<wide> + warp_along_ * columns;
 #pragma unroll
-      for (int s = 0; s < along; ++s) {
+      for (unsigned s = 0; s < along; ++s) {
 #pragma unroll
         for (unsigned e = 0; e < 4; ++e)
-          piece[row_of(e) * tile_stride<wide> + static_cast<unsigned>(s * piece_wide) + column_of(e)] = sum_[r][s][e];
+          at[mine_.row(e) * tile_stride<wide> + s * Piece::wide + mine_.column(e)] = sum_[r][s][e];
       }
     }
   }
 
  private:
-  AGF_DEVICE unsigned row_of(unsigned e) const { return group_ + e / 2 * 8; }
-  AGF_DEVICE unsigned column_of(unsigned e) const { return 2 * member_ + e % 2; }
-
 #if defined(__CUDA_ARCH__)
-  // sum += left right of a warp, (16, 16) by (16, 8): of the factors a thread holds inner indices t, t + 4, ..., of the
-  // left one both of its rows at each, of the right one column g.
+  // sum += left right of a warp.
   AGF_DEVICE static void multiply(const double (&left)[8], const double (&right)[4], double (&sum)[4]) {
 #if __CUDA_ARCH__ >= 900
     asm("mma.sync.aligned.m16n8k16.row.col.f64.f64.f64.f64 "
@@ -217,7 +228,7 @@ class TileSums<double, WarpTileOf<high, wide, deep, rows, columns, at_once>> {
         : "d"(left[0]), "d"(left[1]), "d"(left[2]), "d"(left[3]), "d"(left[4]), "d"(left[5]), "d"(left[6]),
           "d"(left[7]), "d"(right[0]), "d"(right[1]), "d"(right[2]), "d"(right[3]));
 #else
-    // Its quarters of the inner index and halves of the rows.
+    // Quarters of the inner index, and halves of the rows.
 #pragma unroll
     for (int q = 0; q < 4; ++q) {
 #pragma unroll
@@ -230,7 +241,8 @@ class TileSums<double, WarpTileOf<high, wide, deep, rows, columns, at_once>> {
   }
 #endif
 
-  unsigned warp_down_, warp_along_, group_, member_;
+  unsigned warp_down_, warp_along_;
+  Piece mine_;
   double sum_[down][along][4];
 };
 

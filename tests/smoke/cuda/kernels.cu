@@ -8,6 +8,7 @@
 #include "each.cuh"
 #include "leaves.hpp"
 #include "product.hpp"
+#include "tile_sums.cuh"
 
 namespace {
 
@@ -87,6 +88,32 @@ void products(double eps) {
   }
 }
 
+// What tensor cores make of the numbers that lanes hand them, by PTX's description of mma.m16n8k16 in double, is the
+// product where lanes look for it. A device alone shows that its cores do so; `products` does.
+void lanes_of_a_piece() {
+  const auto a = smoke::normal(16 * 16, 1), b = smoke::normal(16 * 8, 2);
+  double left[16][16] = {}, right[16][8] = {}, sum[16][8] = {};
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    const WarpPiece piece(lane);
+    const unsigned group = lane >> 2, member = lane & 3;
+    for (unsigned i = 0; i < 8; ++i)
+      left[i % 2 == 0 ? group : group + 8][i % 2 == 0 ? 2 * i + member : 2 * i - 2 + member] =
+          a[piece.left_row(i) * 16 + piece.left_inner(i)];
+    for (unsigned i = 0; i < 4; ++i) right[member + 4 * i][group] = b[piece.right_inner(i) * 8 + piece.right_column()];
+  }
+  for (unsigned i = 0; i < 16; ++i)
+    for (unsigned j = 0; j < 8; ++j)
+      for (unsigned k = 0; k < 16; ++k) sum[i][j] += left[i][k] * right[k][j];
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    const WarpPiece piece(lane);
+    for (unsigned e = 0; e < 4; ++e) {
+      double expected = 0;
+      for (unsigned k = 0; k < 16; ++k) expected += a[piece.row(e) * 16 + k] * b[k * 8 + piece.column(e)];
+      CHECK(std::abs(sum[e < 2 ? lane >> 2 : (lane >> 2) + 8][2 * (lane & 3) + (e & 1)] - expected) <= 1e-13);
+    }
+  }
+}
+
 void sums_in_order() {
   const Stream stream;
   const auto values = smoke::normal(40000, 5);
@@ -109,6 +136,7 @@ int kernel_failures() {
 #endif
   products<double>(2.2e-16);
   products<float>(1.2e-7);
+  lanes_of_a_piece();
   sums_in_order();
   return failures;
 }
