@@ -249,11 +249,27 @@ class _Folder:
         for task in self.tasks:
             file = self._file(task.index)
             if os.path.exists(file):
-                with open(file, "rb") as opened:
-                    kept = pickle.load(opened)
+                kept = self._read(file)
                 if kept.status == "done":
                     found[task.index] = kept
         return found
+
+    @staticmethod
+    def _read(file: str) -> SweepTask:
+        try:
+            with open(file, "rb") as opened:
+                kept = pickle.load(opened)
+        except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, ImportError, IndexError) as error:
+            raise ValueError(
+                f"out holds {file!r}, which cannot be read ({type(error).__name__}: {error}), expected a finished task; "
+                "make what it names importable, or delete the file, and the task is run again"
+            ) from error
+        if not isinstance(kept, SweepTask):
+            raise ValueError(
+                f"out holds {file!r} with a {type(kept).__name__}, expected a finished task; delete it, and the task "
+                "is run again"
+            )
+        return kept
 
     def keep(self, task: SweepTask) -> None:
         self._write(self._file(task.index), pickle.dumps(task))

@@ -1,5 +1,6 @@
 """Sweeps: the same values and seeds wherever they run, failures kept, interrupted work taken up again."""
 
+import pickle
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -95,6 +96,26 @@ def test_folders_of_others_are_refused(tmp_path):
     (tmp_path / "b" / "mine.txt").write_text("")
     with pytest.raises(ValueError, match="holds no sweep"):
         agf.sweep(picky, GRID, out=tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read .EOFError"),
+        (pickle.dumps([1.0] * 9)[:-5], "cannot be read .UnpicklingError|cannot be read .EOFError"),
+        (b"cnowhere_at_all\nthing\n.", "cannot be read .ModuleNotFoundError"),
+        (pickle.dumps({"status": "done"}), "with a dict, expected a finished task"),
+    ],
+)
+def test_a_damaged_task_is_named_and_the_others_kept(tmp_path, content, message):
+    agf.sweep(picky, GRID, out=tmp_path)
+    damaged = tmp_path / "task-000000.pickle"
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        agf.sweep(picky, GRID, out=tmp_path, resume=True)
+    assert str(damaged) in str(caught.value)
+    damaged.unlink()
+    assert agf.sweep(picky, GRID, out=tmp_path, resume=True).values == agf.sweep(picky, GRID).values
 
 
 def test_bad_arguments_are_named():
