@@ -261,8 +261,8 @@ class _Folder:
                 kept = pickle.load(opened)
         except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, ImportError, IndexError) as error:
             raise ValueError(
-                f"out holds {file!r}, which cannot be read ({type(error).__name__}: {error}), expected a finished task; "
-                "make what it names importable, or delete the file, and the task is run again"
+                f"out holds {file!r}, which cannot be read ({type(error).__name__}: {error}), expected a finished "
+                "task; make what it names importable, or delete the file, and the task is run again"
             ) from error
         if not isinstance(kept, SweepTask):
             raise ValueError(
