@@ -4,60 +4,60 @@
 // comes in by one triangular solve: its rounding is eps cond(X_B)^2, which whoever solves with it must correct from the
 // columns themselves. With Q, a column comes in by orthogonalisation, twice, at eps cond(X_B). Either way one goes out
 // by rotations along its row, O(k^2) (and O(n k) on Q); its slot stays as a hole until `compact`, so that nothing
-// is moved.
+// is moved. A factor lies in an array, as do the vectors that it is given.
 #pragma once
 
 #include <cstddef>
-#include <vector>
 
 #include "column_loops.hpp"
+#include "containers.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 class BasisFactor {
  public:
-  explicit BasisFactor(const ColumnLoops& loops) : loops_(loops) {}
+  AGF_CORE explicit BasisFactor(const ColumnLoops& loops) : loops_(loops) {}
 
-  std::size_t slots() const { return live_.size(); }  // holes included
-  bool live(std::size_t s) const { return live_[s]; }
-  std::size_t padded() const { return (slots() + 7) / 8 * 8; }
+  AGF_CORE std::size_t slots() const { return live_.size(); }  // holes included
+  AGF_CORE bool live(std::size_t s) const { return live_[s]; }
+  AGF_CORE std::size_t padded() const { return (slots() + 7) / 8 * 8; }
 
   // Renumbers slots once holes are many. Returns the old slot of each new one; empty: nothing changed.
-  std::vector<std::size_t> compact();
+  AGF_CORE Array<std::size_t> compact();
 
   // R^-T x and R^-1 x, x by slot and `padded()` long.
-  void forward(double* x) const;
-  void backward(double* x) const;
+  AGF_CORE void forward(double* x) const;
+  AGF_CORE void backward(double* x) const;
 
   // A new last slot for a column of which `r` is R^-T X_B^T x by slot, and `left` its length outside X_B.
-  void append(const double* r, double left);
+  AGF_CORE void append(const double* r, double left);
   // Takes slot s out; z, by slot, is rotated along: R^T z is what it was in every other slot.
-  void remove(std::size_t s, double* z);
+  AGF_CORE void remove(std::size_t s, double* z);
 
-  bool orthonormal() const { return rows_ > 0; }
+  AGF_CORE bool orthonormal() const { return rows_ > 0; }
   // From here on with Q, of columns n long: no slots are left.
-  void start_orthonormal(std::size_t n);
+  AGF_CORE void start_orthonormal(std::size_t n);
   // v <- v - Q Q^T v, twice where once is not enough; r gets Q^T v by slot. Returns |v|, `length` before.
-  double orthogonalize(double* v, double length, double* r) const;
+  AGF_CORE double orthogonalize(double* v, double length, double* r) const;
   // The same as above, and v / left is the new column of Q.
-  void append(const double* r, double left, const double* v);
+  AGF_CORE void append(const double* r, double left, const double* v);
   // z = Q^T v; v <- v - factor Q z.
-  void project(const double* v, double* z) const;
-  void subtract(double factor, const double* z, double* v) const;
-  const double* q(std::size_t s) const { return &q_[s * rows_]; }
+  AGF_CORE void project(const double* v, double* z) const;
+  AGF_CORE void subtract(double factor, const double* z, double* v) const;
+  AGF_CORE const double* q(std::size_t s) const { return &q_[s * rows_]; }
 
  private:
   const ColumnLoops& loops_;
   std::size_t ld_ = 0;
-  std::vector<double> r_;  // rows ld_ apart
-  std::vector<double> inverse_;
-  std::vector<unsigned char> live_;
+  Array<double> r_;  // rows ld_ apart
+  Array<double> inverse_;
+  Array<unsigned char> live_;
   std::size_t holes_ = 0;
-  std::size_t rows_ = 0;   // of Q; 0: there is none
-  std::vector<double> q_;  // columns by slot
-  std::vector<double> lane_;
+  std::size_t rows_ = 0;  // of Q; 0: there is none
+  Array<double> q_;       // columns by slot
+  Array<double> lane_;
 
-  void reserve(std::size_t slots);
+  AGF_CORE void reserve(std::size_t slots);
 };
 
-}  // namespace agf
+}  // namespace AGF_SPACE

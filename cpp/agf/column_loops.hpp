@@ -7,7 +7,27 @@
 
 #include <stddef.h>
 
-namespace agf {
+#include "config.hpp"
+
+namespace AGF_SPACE {
+
+#if defined(AGF_BLOCK)
+
+// In a block all threads share each of them: block/columns.cuh.
+struct ColumnLoops {
+  AGF_CORE void forward(size_t k, size_t ld, const double* r, const double* inverse, double* x) const;
+  AGF_CORE void backward(size_t k, size_t ld, const double* r, const double* inverse, double* x) const;
+  AGF_CORE void rotate(size_t n, double c, double s, double* a, double* b) const;
+  AGF_CORE double dot(size_t n, const double* a, const double* b) const;
+  AGF_CORE void add(size_t n, double factor, const double* x, double* y) const;
+  AGF_CORE double waits(size_t d, const double* g, const double* at, const double* low, const double* high,
+                        const unsigned char* closed, double least, double* wait) const;
+  AGF_CORE size_t arrivals(size_t d, const double* wait, const double* g, const double* low, const double* high,
+                           double soonest, double tie, size_t* who, double* second) const;
+  AGF_CORE void travel(size_t d, double time, const double* g, const unsigned char* closed, double* at) const;
+};
+
+#else
 
 struct ColumnLoops {
   // x <- R^-T x and x <- R^-1 x; 0 where there is no row.
@@ -31,4 +51,6 @@ struct ColumnLoops {
   void (*travel)(size_t d, double time, const double* g, const unsigned char* closed, double* at);
 };
 
-}  // namespace agf
+#endif
+
+}  // namespace AGF_SPACE

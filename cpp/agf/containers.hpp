@@ -87,10 +87,12 @@ bool every(std::size_t n, const F& f) {
 
 #endif
 
+// Of one piece of work that is worth sharing by itself.
+inline constexpr std::size_t long_work = 1000;
+
 // As `each`, where a single f(i) is long enough to be worth sharing.
 template <typename F>
 AGF_CORE void each_task(std::size_t n, const F& f) {
-  constexpr std::size_t long_work = 1000;
   each(n, long_work, f);
 }
 

@@ -11,9 +11,9 @@
 #include "design.hpp"
 #include "flow.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
-Trajectory diagonal_flow(const Design& design, const double* y, Backend& backend, Control& control, const State& start,
-                         const FlowOptions& options);
+AGF_CORE Trajectory diagonal_flow(const Design& design, const double* y, Backend& backend, Control& control,
+                                  const State& start, const FlowOptions& options);
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -3,36 +3,39 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
-namespace agf {
+#include "trajectory.hpp"
+
+namespace AGF_SPACE {
 
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
-
 // Gauss and Legendre on [-1, 1], 12 points: on a panel of length 1 the integrand, analytic within a distance pi / 2 of
 // the real axis, is integrated to some 1e-16.
-constexpr int points = 6;
-constexpr double node[points] = {0.1252334085114689, 0.3678314989981802, 0.5873179542866175,
-                                 0.7699026741943047, 0.9041172563704749, 0.9815606342467192};
-constexpr double weight[points] = {0.2491470458134028, 0.2334925365383548, 0.2031674267230659,
-                                   0.1600783285433462, 0.1069393259953184, 0.0471753363865118};
+AGF_TABLE int panel_points = 6;
+AGF_TABLE double panel_node[panel_points] = {0.1252334085114689, 0.3678314989981802, 0.5873179542866175,
+                                             0.7699026741943047, 0.9041172563704749, 0.9815606342467192};
+AGF_TABLE double panel_weight[panel_points] = {0.2491470458134028, 0.2334925365383548, 0.2031674267230659,
+                                               0.1600783285433462, 0.1069393259953184, 0.0471753363865118};
 
 // Further than this from where two terms of a sum cross, the lesser is below rounding.
-constexpr double crossing = 20;
+AGF_TABLE double crossing = 20;
 
 // ln sinh x and its inverse, x > 0.
-double log_sinh(double x) { return x > 1 ? x + std::log(-std::expm1(-2 * x)) - M_LN2 : std::log(std::sinh(x)); }
-double asinh_exp(double y) { return y > 20 ? y + M_LN2 + 0.25 * std::exp(-2 * y) : std::asinh(std::exp(y)); }
+AGF_CORE double log_sinh(double x) {
+  return x > 1 ? x + std::log(-std::expm1(-2 * x)) - M_LN2 : std::log(std::sinh(x));
+}
+AGF_CORE double asinh_exp(double y) { return y > 20 ? y + M_LN2 + 0.25 * std::exp(-2 * y) : std::asinh(std::exp(y)); }
 
 }  // namespace
 
-double log_add(double a, double b) {
+AGF_CORE AGF_APART double log_add(double a, double b) {
   if (a < b) std::swap(a, b);
   return b == -infinity ? a : a + std::log1p(std::exp(b - a));
 }
 
-DiagonalNeuron::DiagonalNeuron(std::vector<double> log_gaps, bool adaptive)
+AGF_CORE AGF_APART DiagonalNeuron::DiagonalNeuron(Array<double> log_gaps, bool adaptive)
     : log_gaps_(std::move(log_gaps)), adaptive_(adaptive && log_gaps_.size() > 1) {
   std::sort(log_gaps_.begin(), log_gaps_.end());
   double log_sum = -infinity;
@@ -40,30 +43,46 @@ DiagonalNeuron::DiagonalNeuron(std::vector<double> log_gaps, bool adaptive)
   // |theta|^2 = depth v^2 + sum c.
   free_ = log_sum >= 0;
   end_ = free_ ? infinity : position(0.5 * std::log(-std::expm1(log_sum) / depth()));
+  if (depth() == 2) return;
+  if (!pinned()) zones_.push_back(0);
+  log_sum = -infinity;
+  for (double c : log_gaps_) {
+    if (c == -infinity) continue;
+    zones_.push_back(position(0.5 * c));
+    log_sum = log_add(log_sum, c);
+  }
+  if (adaptive_ && log_sum > -infinity)
+    zones_.push_back(position(0.5 * (log_sum - std::log(static_cast<double>(depth())))));
 }
 
-bool DiagonalNeuron::pinned() const { return log_gaps_[0] == -infinity; }
+AGF_CORE bool DiagonalNeuron::same(const Array<double>& log_gaps) const {
+  return std::equal(log_gaps.begin(), log_gaps.end(), log_gaps_.begin(), log_gaps_.end());
+}
 
-double DiagonalNeuron::position(double log_v) const { return pinned() ? log_v : asinh_exp(log_v - 0.5 * log_gaps_[0]); }
+AGF_CORE bool DiagonalNeuron::pinned() const { return log_gaps_[0] == -infinity; }
 
-double DiagonalNeuron::log_v(double x) const {
+AGF_CORE AGF_APART double DiagonalNeuron::position(double log_v) const {
+  return pinned() ? log_v : asinh_exp(log_v - 0.5 * log_gaps_[0]);
+}
+
+AGF_CORE double DiagonalNeuron::log_v(double x) const {
   if (pinned()) return x;
   return x > 0 ? 0.5 * log_gaps_[0] + log_sinh(x) : -infinity;
 }
 
-double DiagonalNeuron::log_norm(double log_v) const {
-  double square = std::log(depth()) + 2 * log_v;
+AGF_CORE AGF_APART double DiagonalNeuron::log_norm(double log_v) const {
+  double square = std::log(static_cast<double>(depth())) + 2 * log_v;
   for (double c : log_gaps_) square = log_add(square, c);
   return 0.5 * square;
 }
 
-double DiagonalNeuron::log_product(double log_v) const {
+AGF_CORE AGF_APART double DiagonalNeuron::log_product(double log_v) const {
   double sum = log_v;
   for (double c : log_gaps_) sum += 0.5 * log_add(c, 2 * log_v);
   return sum;
 }
 
-double DiagonalNeuron::log_slope(double log_v) const {
+AGF_CORE AGF_APART double DiagonalNeuron::log_slope(double log_v) const {
   // d beta/dv = prod_l u_l (1 + sum_l v^2 / u_l^2), dv/dx = sqrt(c + v^2).
   double sum = 0.5 * log_add(log_gaps_[0], 2 * log_v), terms = 1;
   for (double c : log_gaps_) {
@@ -74,13 +93,13 @@ double DiagonalNeuron::log_slope(double log_v) const {
   return sum + std::log(terms);
 }
 
-double DiagonalNeuron::log_rate(double log_v) const {
+AGF_CORE AGF_APART double DiagonalNeuron::log_rate(double log_v) const {
   double sum = 0;
   for (std::size_t l = 1; l < log_gaps_.size(); ++l) sum += 0.5 * log_add(log_gaps_[l], 2 * log_v);
   return adaptive_ ? sum + (2 - depth()) * log_norm(log_v) : sum;
 }
 
-double DiagonalNeuron::log_rate_slope(double log_v) const {
+AGF_CORE AGF_APART double DiagonalNeuron::log_rate_slope(double log_v) const {
   // d v/dx = sqrt(c + v^2), whether c = 0 or not.
   const double log_step = log_v + 0.5 * log_add(log_gaps_[0], 2 * log_v);
   double sum = 0;
@@ -88,7 +107,7 @@ double DiagonalNeuron::log_rate_slope(double log_v) const {
   return adaptive_ ? sum + (2 - depth()) * depth() * std::exp(log_step - 2 * log_norm(log_v)) : sum;
 }
 
-double DiagonalNeuron::log_v_of_product(double log_product_wanted) const {
+AGF_CORE AGF_APART double DiagonalNeuron::log_v_of_product(double log_product_wanted) const {
   // The slope in ln v lies between 1 and the depth and grows: from the right Newton's iterates fall to the root, and
   // both bounds lie right of it, since c + v^2 >= v^2 and >= c.
   if (log_product_wanted == -infinity) return -infinity;
@@ -105,51 +124,47 @@ double DiagonalNeuron::log_v_of_product(double log_product_wanted) const {
   return y;
 }
 
-double DiagonalNeuron::log_integrand(double x) const { return -log_rate(log_v(x)); }
+AGF_CORE double DiagonalNeuron::log_integrand(double x) const { return -log_rate(log_v(x)); }
 
-double DiagonalNeuron::travel(double from, double to, double log_unit) const {
-  if (depth() == 2) return (to - from) * std::exp(-log_unit);
-  // Between the places where terms of a sum cross, the integrand is a pure exponential of x.
-  std::vector<double> knots{from, to};
-  auto zone = [&](double center) {
-    for (double k = -crossing; k <= crossing; k += 1)
-      if (center + k > from && center + k < to) knots.push_back(center + k);
-  };
-  if (!pinned()) zone(0);
-  double log_sum = -infinity;
-  for (double c : log_gaps_) {
-    if (c == -infinity) continue;
-    zone(position(0.5 * c));
-    log_sum = log_add(log_sum, c);
+// Between the places where terms of a sum cross, the integrand is a pure exponential of x. Returns the end of the panel
+// that begins at `left`, `to` at most.
+AGF_CORE double DiagonalNeuron::knot(double left, double to) const {
+  double next = to;
+  for (double center : zones_) {
+    double k = std::max(std::floor(left - center), -crossing);
+    while (k <= crossing && !(center + k > left)) k += 1;
+    if (k <= crossing && center + k < next) next = center + k;
   }
-  if (adaptive_ && log_sum > -infinity) zone(position(0.5 * (log_sum - std::log(depth()))));
-  std::sort(knots.begin(), knots.end());
+  return next;
+}
+
+AGF_CORE AGF_APART double DiagonalNeuron::travel(double from, double to, double log_unit) const {
+  if (depth() == 2) return (to - from) * std::exp(-log_unit);
   double sum = 0;
-  for (std::size_t k = 0; k + 1 < knots.size(); ++k) {
-    const double length = knots[k + 1] - knots[k];
-    if (!(length > 0)) continue;
+  for (double left = from; left < to;) {
+    const double right = knot(left, to), length = right - left, start = std::exchange(left, right);
     if (length > 1.5) {
-      const double low = log_integrand(knots[k]) - log_unit, rise = log_integrand(knots[k + 1]) - log_unit - low;
+      const double low = log_integrand(start) - log_unit, rise = log_integrand(right) - log_unit - low;
       const double mean = std::abs(rise) < 1e-9 ? 1 + 0.5 * rise : std::expm1(rise) / rise;
       sum += length * std::exp(low) * mean;
       continue;
     }
-    const double middle = 0.5 * (knots[k] + knots[k + 1]);
+    const double middle = 0.5 * (start + right);
     double panel = 0;
-    for (int i = 0; i < points; ++i)
-      panel += weight[i] * (std::exp(log_integrand(middle - 0.5 * length * node[i]) - log_unit) +
-                            std::exp(log_integrand(middle + 0.5 * length * node[i]) - log_unit));
+    for (int i = 0; i < panel_points; ++i)
+      panel += panel_weight[i] * (std::exp(log_integrand(middle - 0.5 * length * panel_node[i]) - log_unit) +
+                                  std::exp(log_integrand(middle + 0.5 * length * panel_node[i]) - log_unit));
     sum += 0.5 * length * panel;
   }
   return sum;
 }
 
-double DiagonalNeuron::log_travel(double from, double to) const {
+AGF_CORE double DiagonalNeuron::log_travel(double from, double to) const {
   const double unit = std::max(log_integrand(from), log_integrand(to));
   return unit + std::log(travel(from, to, unit));
 }
 
-double DiagonalNeuron::arrival(double travelled, double log_unit) const {
+AGF_CORE AGF_APART double DiagonalNeuron::arrival(double travelled, double log_unit) const {
   if (depth() == 2) return pinned() ? end_ - travelled * std::exp(log_unit) : travelled * std::exp(log_unit);
   // Newton within a bracket, each integral from the last iterate on.
   double low = 0, high = end_;
@@ -170,4 +185,4 @@ double DiagonalNeuron::arrival(double travelled, double log_unit) const {
   return x;
 }
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -8,12 +8,10 @@
 // constraint binds returns to dormancy at its end, and has to travel to the other.
 #pragma once
 
-#include <functional>
-
 #include "design.hpp"
 #include "trajectory.hpp"
 
-namespace agf {
+namespace AGF_SPACE {
 
 struct DiagonalPathOptions {
   int max_jumps = -1;
@@ -21,17 +19,17 @@ struct DiagonalPathOptions {
   double activation_window = 0;
   bool adaptive_rate = false;
   std::size_t depth = 2;
-  std::function<bool(const Jump&)> observer;  // true stops
+  JumpObserver observer;
 };
 
-// Jumps of large networks carry no state (count 0), unless they are observed.
+// Jumps of large networks carry no state (count 0), unless they are observed. The target lies in an array.
 // From `start`; null: the limit of small initial scale, with times in units of the time at which a neuron of utility
 // growth 1 activates, ln(1/scale) at depth 2.
-Trajectory diagonal_path(const Design& design, const double* y, Control& control, const State* start,
-                         const DiagonalPathOptions& options);
+AGF_CORE Trajectory diagonal_path(const Design& design, const double* y, Control& control, const State* start,
+                                  const DiagonalPathOptions& options);
 
 // Limit of eta's unit: the time, in units of eta, that a neuron initialised with one layer at 0 and the others equal
 // takes to norm 1 at g = 1.
-double diagonal_limit_time(std::size_t depth, bool adaptive);
+AGF_CORE double diagonal_limit_time(std::size_t depth, bool adaptive);
 
-}  // namespace agf
+}  // namespace AGF_SPACE

@@ -1,7 +1,9 @@
 // Loops over entries of matrices, and over few but long pieces of work, that the threads of a block share as `each`.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <limits>
 
 #include "backend.hpp"
 #include "containers.hpp"
@@ -27,7 +29,36 @@ void each_entry(std::size_t rows, std::size_t columns, const F& f) {
     for (std::size_t j = 0; j < columns; ++j) f(i, j);
 }
 
+// start + sum_i f(i), added one after the other.
+template <typename F>
+double plus_total(double start, std::size_t n, const F& f) {
+  for (std::size_t i = 0; i < n; ++i) start += f(i);
+  return start;
+}
+
+// The least of f(i), infinity where there is none; what is not a number does not count.
+template <typename F>
+double least(std::size_t n, std::size_t, const F& f) {
+  double lowest = std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < n; ++i) lowest = std::min(lowest, f(i));
+  return lowest;
+}
+
+// All i < n for which f(i) holds, in ascending order; f may be asked twice.
+template <typename F>
+Array<std::size_t> where(std::size_t n, const F& f) {
+  Array<std::size_t> found;
+  for (std::size_t i = 0; i < n; ++i)
+    if (f(i)) found.push_back(i);
+  return found;
+}
+
 #endif
+
+template <typename F>
+AGF_CORE double least(std::size_t n, const F& f) {
+  return least(n, 1, f);
+}
 
 // f(i, j) for all j <= i < n.
 template <typename F>

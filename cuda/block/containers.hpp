@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -31,9 +32,10 @@ struct Reduced {
   std::size_t n;
   F f;
   Join join;
+  double start = 0;
   AGF_DEVICE void operator()(const Team& team) const {
     double* const part = team.shared<double>();
-    double mine = 0;
+    double mine = start;
     for (std::size_t i = team.thread(); i < n; i += crew_width) mine = join(mine, f(i));
     part[team.thread()] = mine;
     team.barrier();
@@ -45,13 +47,13 @@ struct Reduced {
 };
 
 template <typename F, typename Join>
-AGF_CORE AGF_APART double reduce(std::size_t n, std::size_t work, const F& f, const Join& join) {
+AGF_CORE AGF_APART double reduce(std::size_t n, std::size_t work, const F& f, const Join& join, double start = 0) {
   if (n < 2 || n * work < 2 * worth_sharing) {
-    double all = 0;
+    double all = start;
     for (std::size_t i = 0; i < n; ++i) all = join(all, f(i));
     return all;
   }
-  share(1, Reduced<F, Join>{n, f, join});
+  share(1, Reduced<F, Join>{n, f, join, start});
   return *crew().team.template shared<double>();
 }
 
@@ -255,6 +257,32 @@ class Array {
   T* at_ = nullptr;
   std::size_t size_ = 0, capacity_ = 0;
 };
+
+// See agf/entries.hpp.
+template <typename F>
+AGF_CORE double plus_total(double start, std::size_t n, const F& f) {
+  return start + total(n, f);
+}
+
+template <typename F>
+AGF_CORE double least(std::size_t n, std::size_t work, const F& f) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  return cuda::reduce(n, work, f, [](double a, double b) { return b < a ? b : a; }, infinity);
+}
+
+template <typename F>
+AGF_CORE AGF_APART Array<std::size_t> where(std::size_t n, const F& f) {
+  Array<std::size_t> found;
+  if (n < cuda::worth_sharing) {
+    for (std::size_t i = 0; i < n; ++i)
+      if (f(i)) found.push_back(i);
+    return found;
+  }
+  found.resize(n + 1);
+  cuda::share(1, cuda::Where<F>{n, f, found.data()});
+  found.resize(found[n]);
+  return found;
+}
 
 // The part of std::unique_ptr that the engines use. What it owns knows its size by itself.
 template <typename T>

@@ -33,6 +33,29 @@ struct SharedEntries {
   }
 };
 
+// Each thread looks through a stretch of its own, twice: for how many there are, and, knowing how many are before its
+// own, to write them down.
+template <typename F>
+struct Where {
+  std::size_t n;
+  F f;
+  std::size_t* found;  // the last one: how many
+  AGF_DEVICE void operator()(const Team& team) const {
+    unsigned* const many = team.shared<unsigned>();
+    const std::size_t stretch = (n + crew_width - 1) / crew_width, first = team.thread() * stretch;
+    const std::size_t last = first + stretch < n ? first + stretch : n;
+    unsigned mine = 0;
+    for (std::size_t i = first; i < last; ++i) mine += f(i) ? 1u : 0u;
+    many[team.thread()] = mine;
+    team.barrier();
+    unsigned at = 0;
+    for (unsigned t = 0; t < team.thread(); ++t) at += many[t];
+    if (team.thread() + 1 == crew_width) found[n] = at + mine;
+    for (std::size_t i = first; i < last; ++i)
+      if (f(i)) found[at++] = i;
+  }
+};
+
 template <typename F>
 struct Plane {
   F f;
