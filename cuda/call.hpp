@@ -7,8 +7,8 @@
 //   call.give();
 //
 // The host's engines hold doubles of the host: `bring` uploads them as T, `place` is room on the device, and `give`
-// brings what was placed to where it belongs. In a block everything is the run's own memory, and nothing moves. Null
-// stays null.
+// brings what was placed, or changed, to where it belongs. In a block everything is the run's own memory, and nothing
+// moves. Null stays null.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +32,12 @@ class Call {
   AGF_CORE U* take(std::size_t count) {
     return room_.template take<U>(count);
   }
-  AGF_CORE const T* bring(const T* from, std::size_t) { return from; }
+  template <typename U>
+  AGF_CORE const U* bring(const U* from, std::size_t) {
+    return from;
+  }
   AGF_CORE T* place(T* to, std::size_t) { return to; }
+  AGF_CORE T* change(T* at, std::size_t) { return at; }
   AGF_CORE void give() {}
 
  private:
@@ -62,10 +66,19 @@ class Call {
       return room_.take(cast_.data(), count);
     }
   }
+  const std::size_t* bring(const std::size_t* from, std::size_t count) { return room_.take(from, count); }
   T* place(double* to, std::size_t count) {
     if (!to) return nullptr;
     placed_.push_back({take(count), count, to});
     return placed_.back().at;
+  }
+  // What is there already comes along.
+  T* change(double* at, std::size_t count)
+    requires std::is_same_v<T, double>
+  {
+    T* const to = place(at, count);
+    upload(to, at, count * sizeof(T), stream());
+    return to;
   }
   // Waits for all work of the call.
   void give() {

@@ -2,28 +2,41 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <utility>
 
+#include "call.hpp"
 #include "each.cuh"
-#include "host.hpp"
 #include "product.hpp"
 
-namespace agf::cuda {
+#if defined(AGF_BLOCK)
+#include "block/columns.cuh"
+#else
+#include "host.hpp"
+#endif
+
+namespace AGF_SPACE::cuda {
 namespace {
 
 // Threads that share a column, one after the other along it; columns of a block; and samples of one piece of a column,
 // so that a few long columns keep a device busy too.
-#if defined(AGF_NARROW)
+#if defined(AGF_BLOCK)
+AGF_TABLE unsigned lanes = crew_width < 8 ? 2 : 8, together = crew_width / lanes;
+#elif defined(AGF_NARROW)
 constexpr unsigned lanes = 4, together = 2;
 #else
 constexpr unsigned lanes = 32, together = 8;
 #endif
-constexpr std::size_t piece = 4096;
-// Threads that fill a device, among which the columns of a sum are shared where samples are fewer; and the columns that
-// are worth a thread.
+AGF_TABLE std::size_t piece = 4096;
+// Threads that fill a device, or a block, among which the columns of a sum are shared where samples are fewer; the
+// columns that are worth a thread; and room of copies of columns for a product of matrices.
+#if defined(AGF_BLOCK)
+AGF_TABLE std::size_t enough_threads = crew_width, least_columns = 8;
+AGF_TABLE std::size_t wide_bytes = std::size_t{1} << 18;
+#else
 constexpr std::size_t enough_threads = std::size_t{1} << 18, least_columns = 32;
-// Room of copies of columns for a product of matrices.
 constexpr std::size_t wide_bytes = std::size_t{1} << 26;
+#endif
 
 // out[p, k] = x_k . r over piece p.
 template <typename T>
@@ -87,13 +100,14 @@ struct Extended {
 };
 
 // How many columns of a sum over `count` one thread takes.
-std::size_t share(std::size_t count, std::size_t n) {
+AGF_CORE inline std::size_t columns_of_one(std::size_t count, std::size_t n) {
   const std::size_t parts = std::min(count / least_columns, enough_threads / n);
   return parts < 2 ? count : (count + parts - 1) / parts;
 }
 
 }  // namespace
 
+#if !defined(AGF_BLOCK)
 template <typename T>
 DesignCuda<T>::DesignCuda(int device, Stream stream, const T* columns, std::size_t n, std::size_t d, bool on_host)
     : device_(device), x_(columns), n_(n), d_(d) {
@@ -104,19 +118,36 @@ DesignCuda<T>::DesignCuda(int device, Stream stream, const T* columns, std::size
 }
 
 template <typename T>
-DesignCuda<T>::DesignCuda(int device, Held<T>&& columns, std::size_t n, std::size_t d)
+const double* DesignCuda<T>::in_double(Room& room) const {
+  if constexpr (std::is_same_v<T, double>) {
+    return x_;
+  } else {
+    const T* const x = x_;
+    double* const wide = room.take<double>(n_ * d_);
+    each(room.stream(), n_ * d_, AGF_LAMBDA(std::size_t e) { wide[e] = static_cast<double>(x[e]); });
+    return wide;
+  }
+}
+#endif
+
+template <typename T>
+AGF_CORE DesignCuda<T>::DesignCuda(int device, Held<T>&& columns, std::size_t n, std::size_t d)
     : held_(std::move(columns)), device_(device), x_(held_.data()), n_(n), d_(d) {}
 
 // ----------------------------------------------------------------------------------------- arrays of the device
 
 template <typename T>
-void DesignCuda<T>::correlate(Stream stream, Columns at, const double* r, double* out) const {
+AGF_CORE AGF_APART void DesignCuda<T>::correlate(Stream stream, Columns at, const double* r, double* out) const {
   const OnDevice on(device_);
   const std::size_t pieces = std::max<std::size_t>(1, (n_ + piece - 1) / piece), count = at.count;
   Room room(stream);
-  double* const part = pieces > 1 ? room.take<double>(pieces * count) : out;
-  launch(stream, (count + together - 1) / together * pieces, Dots<T>::width, Dots<T>::shared_bytes,
-         Dots<T>{x_, n_, pieces, at.which, count, r, part});
+  double* const part = pieces > 1 ? room.template take<double>(pieces * count) : out;
+  const Dots<T> dots{x_, n_, pieces, at.which, count, r, part};
+#if defined(AGF_BLOCK)
+  share((count + together - 1) / together * pieces, dots);
+#else
+  launch(stream, (count + together - 1) / together * pieces, Dots<T>::width, Dots<T>::shared_bytes, dots);
+#endif
   if (pieces == 1) return;
   each(
       stream, count, AGF_LAMBDA(std::size_t k) {
@@ -127,11 +158,22 @@ void DesignCuda<T>::correlate(Stream stream, Columns at, const double* r, double
 }
 
 template <typename T>
-void DesignCuda<T>::combine(Stream stream, Columns at, const double* b, double* out) const {
+AGF_CORE AGF_APART void DesignCuda<T>::combine(Stream stream, Columns at, const double* b, double* out) const {
   if (at.count == 0) return;
   const OnDevice on(device_);
-  const std::size_t n = n_, most = share(at.count, n), parts = (at.count + most - 1) / most;
+  const std::size_t n = n_, most = columns_of_one(at.count, n), parts = (at.count + most - 1) / most;
   const T* const x = x_;
+  if (parts == 1) {
+    each(
+        stream, n, AGF_LAMBDA(std::size_t i) {
+          double sum = 0;
+#pragma unroll 4
+          for (std::size_t k = 0; k < at.count; ++k)
+            sum += b[k] * static_cast<double>(x[(at.which ? at.which[k] : k) * n + i]);
+          out[i] += sum;
+        });
+    return;
+  }
   Room room(stream);
   double* const part = room.take<double>(parts * n);
   each(
@@ -152,10 +194,11 @@ void DesignCuda<T>::combine(Stream stream, Columns at, const double* b, double* 
 }
 
 template <typename T>
-void DesignCuda<T>::combine(Stream stream, Columns at, const double* b, double* high, double* low) const {
+AGF_CORE AGF_APART void DesignCuda<T>::combine(Stream stream, Columns at, const double* b, double* high,
+                                               double* low) const {
   if (at.count == 0) return;
   const OnDevice on(device_);
-  const std::size_t n = n_, most = share(at.count, n), parts = (at.count + most - 1) / most;
+  const std::size_t n = n_, most = columns_of_one(at.count, n), parts = (at.count + most - 1) / most;
   const T* const x = x_;
   Room room(stream);
   double* const upper = room.take<double>(parts * n);
@@ -182,69 +225,70 @@ void DesignCuda<T>::combine(Stream stream, Columns at, const double* b, double* 
 // ----------------------------------------------------------------------------------------------------------- Design
 
 template <typename T>
-void DesignCuda<T>::column(std::size_t j, double* out) const {
+AGF_CORE void DesignCuda<T>::column(std::size_t j, double* out) const {
+#if defined(AGF_BLOCK)
+  copy(out, x_ + j * n_, n_ * sizeof(T), Stream{});
+#else
   const OnDevice on(device_);
   const Stream stream;
   std::vector<T> x(n_);
   download(x.data(), x_ + j * n_, n_ * sizeof(T), stream);
   std::copy(x.begin(), x.end(), out);
+#endif
 }
 
 template <typename T>
-void DesignCuda<T>::correlate(const double* r, double* out) const {
-  const OnDevice on(device_);
-  Room room{Stream{}};
-  double* const products = room.take<double>(d_);
-  correlate(room.stream(), {nullptr, d_}, room.take(r, n_), products);
-  download(out, products, d_ * sizeof(double), room.stream());
+AGF_CORE void DesignCuda<T>::correlate(const double* r, double* out) const {
+  Call<double> call(device_);
+  const double* const with = call.bring(r, n_);
+  correlate(call.stream(), Columns{nullptr, d_}, with, call.place(out, d_));
+  call.give();
 }
 
 template <typename T>
-void DesignCuda<T>::correlate(const std::vector<std::size_t>& which, const double* r, double* out) const {
+AGF_CORE void DesignCuda<T>::correlate(const Array<std::size_t>& which, const double* r, double* out) const {
   if (which.empty()) return;
-  const OnDevice on(device_);
-  Room room{Stream{}};
-  double* const products = room.take<double>(which.size());
-  correlate(room.stream(), {room.take(which.data(), which.size()), which.size()}, room.take(r, n_), products);
-  download(out, products, which.size() * sizeof(double), room.stream());
+  Call<double> call(device_);
+  const Columns at{call.bring(which.data(), which.size()), which.size()};
+  const double* const with = call.bring(r, n_);
+  correlate(call.stream(), at, with, call.place(out, which.size()));
+  call.give();
 }
 
 template <typename T>
-void DesignCuda<T>::combine(const std::vector<std::size_t>& which, const double* b, double* out) const {
+AGF_CORE void DesignCuda<T>::combine(const Array<std::size_t>& which, const double* b, double* out) const {
   if (which.empty()) return;
-  const OnDevice on(device_);
-  Room room{Stream{}};
-  double* const sum = room.take(static_cast<const double*>(out), n_);
-  combine(room.stream(), {room.take(which.data(), which.size()), which.size()}, room.take(b, which.size()), sum);
-  download(out, sum, n_ * sizeof(double), room.stream());
+  Call<double> call(device_);
+  const Columns at{call.bring(which.data(), which.size()), which.size()};
+  const double* const by = call.bring(b, which.size());
+  combine(call.stream(), at, by, call.change(out, n_));
+  call.give();
 }
 
 template <typename T>
-void DesignCuda<T>::combine(const std::vector<std::size_t>& which, const double* b, double* high, double* low) const {
+AGF_CORE void DesignCuda<T>::combine(const Array<std::size_t>& which, const double* b, double* high,
+                                     double* low) const {
   if (which.empty()) return;
-  const OnDevice on(device_);
-  Room room{Stream{}};
-  double* const upper = room.take(static_cast<const double*>(high), n_);
-  double* const lower = room.take(static_cast<const double*>(low), n_);
-  combine(room.stream(), {room.take(which.data(), which.size()), which.size()}, room.take(b, which.size()), upper,
-          lower);
-  download(high, upper, n_ * sizeof(double), room.stream());
-  download(low, lower, n_ * sizeof(double), room.stream());
+  Call<double> call(device_);
+  const Columns at{call.bring(which.data(), which.size()), which.size()};
+  const double* const by = call.bring(b, which.size());
+  double* const upper = call.change(high, n_);
+  combine(call.stream(), at, by, upper, call.change(low, n_));
+  call.give();
 }
 
 template <typename T>
-void DesignCuda<T>::outer(const std::vector<std::size_t>& which, const double* b, double* out) const {
+AGF_CORE AGF_APART void DesignCuda<T>::outer(const Array<std::size_t>& which, const double* b, double* out) const {
   if (which.empty()) return;
-  const OnDevice on(device_);
-  Room room{Stream{}};
-  const Stream stream = room.stream();
+  Call<double> call(device_);
+  const Stream stream = call.stream();
   const std::size_t n = n_, most = std::min(which.size(), std::max<std::size_t>(8, wide_bytes / (n * sizeof(double))));
   const T* const x = x_;
-  const std::size_t* const chosen = room.take(which.data(), which.size());
-  const double* const factors = room.take(b, which.size());
-  double* const plain = room.take<double>(most * n);
-  double* const scaled = room.take<double>(most * n);
-  double* const sum = room.take(static_cast<const double*>(out), n * n);
+  const std::size_t* const chosen = call.bring(which.data(), which.size());
+  const double* const factors = call.bring(b, which.size());
+  double* const plain = call.take(most * n);
+  double* const scaled = call.take(most * n);
+  double* const sum = call.change(out, n * n);
   for (std::size_t first = 0; first < which.size(); first += most) {
     const std::size_t count = std::min(most, which.size() - first);
     each(
@@ -255,22 +299,21 @@ void DesignCuda<T>::outer(const std::vector<std::size_t>& which, const double* b
         });
     product<double>(stream, Op::transpose, Op::none, n, n, count, 1, {scaled, n}, {plain, n}, 1, {sum, n});
   }
-  download(out, sum, n * n * sizeof(double), stream);
+  call.give();
 }
 
 template <typename T>
-void DesignCuda<T>::lengths(double* out) const {
-  const OnDevice on(device_);
-  Room room{Stream{}};
-  double* const length = room.take<double>(d_);
-  correlate(room.stream(), {nullptr, d_}, nullptr, length);
-  each(room.stream(), d_, AGF_LAMBDA(std::size_t j) { length[j] = ::sqrt(length[j]); });
-  download(out, length, d_ * sizeof(double), room.stream());
+AGF_CORE AGF_APART void DesignCuda<T>::lengths(double* out) const {
+  Call<double> call(device_);
+  double* const length = call.place(out, d_);
+  correlate(call.stream(), Columns{nullptr, d_}, nullptr, length);
+  each(call.stream(), d_, AGF_LAMBDA(std::size_t j) { length[j] = ::sqrt(length[j]); });
+  call.give();
 }
 
 // Every entry is one sum over samples in the same order, of products that do not know their factors' order.
 template <typename T>
-std::unique_ptr<Design> DesignCuda<T>::gram() const {
+AGF_CORE AGF_APART Owned<Design> DesignCuda<T>::gram() const {
   const OnDevice on(device_);
   const Stream stream;
   const std::size_t rows = (d_ + 7) / 8 * 8, n = n_, d = d_;
@@ -293,15 +336,21 @@ std::unique_ptr<Design> DesignCuda<T>::gram() const {
     }
   }
   wait(stream);
-  return std::make_unique<DesignCuda<double>>(device_, std::move(g), rows, d);
+  return make_owned<DesignCuda<double>>(device_, std::move(g), rows, d);
 }
 
 template <typename T>
-const ColumnLoops& DesignCuda<T>::loops() const {
+AGF_CORE const ColumnLoops& DesignCuda<T>::loops() const {
+#if defined(AGF_BLOCK)
+  return loops_;
+#else
   return *host().columns;
+#endif
 }
 
+#if !defined(AGF_BLOCK)
 template class DesignCuda<float>;
 template class DesignCuda<double>;
+#endif
 
-}  // namespace agf::cuda
+}  // namespace AGF_SPACE::cuda

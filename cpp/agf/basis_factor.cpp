@@ -12,7 +12,7 @@ namespace AGF_SPACE {
 namespace {
 
 // A column that keeps this part of its length is orthogonal enough after one pass.
-AGF_TABLE double enough = 0.7;
+AGF_TABLE double least_kept = 0.7;
 // Holes per live slot up to which they cost less than moving the triangle.
 AGF_TABLE double most_holes = 0.1;
 AGF_TABLE std::size_t few_holes = 16;
@@ -113,7 +113,7 @@ AGF_CORE void BasisFactor::start_orthonormal(std::size_t n) {
 AGF_CORE AGF_APART double BasisFactor::orthogonalize(double* v, double length, double* r) const {
   each(padded(), [=](std::size_t s) { r[s] = 0; });
   double left = length, before = std::numeric_limits<double>::infinity();
-  for (int pass = 0; pass < 2 && left < enough * before; ++pass) {
+  for (int pass = 0; pass < 2 && left < least_kept * before; ++pass) {
     for (std::size_t s = 0; s < slots(); ++s) {
       if (!live_[s]) continue;
       const double c = loops_.dot(rows_, q(s), v);

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "alternate.hpp"
+#include "design.hpp"
+#include "diagonal_path.hpp"
 #include "flow.hpp"
 #include "problem.hpp"
 #include "trajectory.hpp"
@@ -30,16 +32,30 @@ struct Freight {
   std::vector<State> starts;
 };
 
+// Runs of diagonal networks: a design, its targets and a start for each. Those of a path may have none (count 0).
+struct DiagonalFreight {
+  bool watched;
+  std::vector<const Design*> designs;
+  std::vector<const double*> targets;
+  std::vector<State> starts;
+};
+
 class Carrier {
  public:
   virtual ~Carrier() = default;
   // Whether runs of so many neurons are carried. It does not depend on how many runs there are, so that each is the
   // same alone and in company.
   virtual bool carries(const Problem& problem, std::size_t count) const = 0;
+  virtual bool carries(const Design& design) const = 0;
   // One of `options` for each start. Runs that turn out to be too large are left: returns their numbers.
   virtual std::vector<std::size_t> alternate(const Freight& freight, const std::vector<AlternateOptions>& options,
                                              Bystander& bystander) const = 0;
   virtual std::vector<std::size_t> flow(const Freight& freight, const std::vector<FlowOptions>& options,
+                                        Bystander& bystander) const = 0;
+  virtual std::vector<std::size_t> alternate(const DiagonalFreight& freight,
+                                             const std::vector<DiagonalPathOptions>& options,
+                                             Bystander& bystander) const = 0;
+  virtual std::vector<std::size_t> flow(const DiagonalFreight& freight, const std::vector<FlowOptions>& options,
                                         Bystander& bystander) const = 0;
 };
 

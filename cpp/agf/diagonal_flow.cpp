@@ -17,12 +17,12 @@ namespace {
 AGF_TABLE long most_diagonal_steps = 5'000'000;
 // What a neuron may take off the residual, relative to the targets, unseen: below rounding of r even once the loss has
 // fallen to 1e-10 of itself. And from where on its growth is followed at one e-fold per step at most.
-AGF_TABLE double unfelt = 1e-17, visible = 1e-3;
+AGF_TABLE double unfelt = 1e-17, in_sight = 1e-3;
 // A felt neuron whose log-norm is this far below that level is felt no more.
 AGF_TABLE double hysteresis = 2;
-AGF_TABLE double inert_part = 1e-10;
+AGF_TABLE double inert_rate = 1e-10;
 // x from which on v is a pure exponential of it.
-AGF_TABLE double exponential = 20;
+AGF_TABLE double exponential_from = 20;
 
 // Lies in an array with all it has: many threads look at its neurons.
 class DiagonalFlow {
@@ -127,7 +127,7 @@ class DiagonalFlow {
       square = plus_total(square, design.rows(), [=](std::size_t e) { return f[e] * f[e]; });
     }
     const double *const slope = g.data(), *const lengths = length.data();
-    least_ = inert_part * largest(count_, [=](std::size_t i) { return std::abs(slope[i]) / n; });
+    least_ = inert_rate * largest(count_, [=](std::size_t i) { return std::abs(slope[i]) / n; });
     each_task(count_, [=, this](std::size_t i) { put(i, square, lengths[i]); });
     field_.set_felt(where(count_, [this](std::size_t i) { return felt_[i] != 0; }), side_);
   }
@@ -137,11 +137,11 @@ class DiagonalFlow {
     const DiagonalNeuron& neuron = network_.neuron(i);
     // ln v at which |x_i beta| is a part of |y|.
     const double log_beta = 0.5 * std::log(square) - std::log(length);
-    auto where = [&](double part) {
+    const auto log_v_at = [&](double part) {
       return std::isfinite(log_beta) ? neuron.log_v_of_product(log_beta + std::log(part)) : infinity;
     };
-    const double level = where(unfelt), shown = where(visible);
-    logs_[i] = neuron.pinned() || neuron.position(level) > exponential + hysteresis;
+    const double level = log_v_at(unfelt), shown = log_v_at(in_sight);
+    logs_[i] = neuron.pinned() || neuron.position(level) > exponential_from + hysteresis;
     level_[i] = logs_[i] ? level : neuron.position(level);
     shown_[i] = logs_[i] ? shown : neuron.position(shown);
     edge_[i] = 0;

@@ -20,7 +20,7 @@ AGF_TABLE double panel_weight[panel_points] = {0.2491470458134028, 0.23349253653
                                                0.1600783285433462, 0.1069393259953184, 0.0471753363865118};
 
 // Further than this from where two terms of a sum cross, the lesser is below rounding.
-AGF_TABLE double crossing = 20;
+AGF_TABLE double crossing_width = 20;
 
 // ln sinh x and its inverse, x > 0.
 AGF_CORE double log_sinh(double x) {
@@ -131,9 +131,9 @@ AGF_CORE double DiagonalNeuron::log_integrand(double x) const { return -log_rate
 AGF_CORE double DiagonalNeuron::knot(double left, double to) const {
   double next = to;
   for (double center : zones_) {
-    double k = std::max(std::floor(left - center), -crossing);
-    while (k <= crossing && !(center + k > left)) k += 1;
-    if (k <= crossing && center + k < next) next = center + k;
+    double k = std::max(std::floor(left - center), -crossing_width);
+    while (k <= crossing_width && !(center + k > left)) k += 1;
+    if (k <= crossing_width && center + k < next) next = center + k;
   }
   return next;
 }

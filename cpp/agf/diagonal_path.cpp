@@ -16,7 +16,7 @@ namespace {
 // Gradients below this, relative to the largest of the zero network's, have nothing to teach.
 AGF_TABLE double inert_part = 1e-10;
 // Crossing times that agree to this, relative to the time from one end to the other, are one event.
-AGF_TABLE double tie = 1e-12;
+AGF_TABLE double same_moment = 1e-12;
 // ln of the norm of a dormant neuron in the limit: below every scale.
 AGF_TABLE double vanished = -1e300;
 // Jumps expected times neurons up to which every jump carries the network's state: some tens of megabytes.
@@ -223,7 +223,7 @@ class DiagonalPath {
     // Everybody who arrives now, and when the next one would have come.
     double second = infinity;
     const std::size_t many =
-        loops.arrivals(count_, wait_.data(), g, low_.data(), high_.data(), soonest, tie, who_.data(), &second);
+        loops.arrivals(count_, wait_.data(), g, low_.data(), high_.data(), soonest, same_moment, who_.data(), &second);
     Array<std::size_t> arrived(who_.data(), who_.data() + many);
     loops.travel(count_, soonest, g, active_.data(), travelled_.data());
     Jump jump;
@@ -288,9 +288,9 @@ class DiagonalPath {
     jump.alignment = depth_ / std::sqrt(sum);
   }
 
-  AGF_CORE bool finish_jump(Jump& jump, bool converged) {
+  AGF_CORE bool finish_jump(Jump& jump, bool over) {
     share();
-    jump.converged = converged;
+    jump.converged = over;
     jump.loss_after = problem_.loss();
     jump.active_time = infinity;
     jump.relaxation = std::numeric_limits<double>::quiet_NaN();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "alternate.hpp"
+#include "diagonal_path.hpp"
 #include "flow.hpp"
 #include "trajectory.hpp"
 
@@ -93,6 +94,15 @@ AGF_CORE AGF_APART void pass(Passage& p, AlternateOptions& options) {
   p(options.adaptive_rate);
   p(options.active_time);
   p(options.rtol);
+}
+
+template <typename Passage>
+AGF_CORE AGF_APART void pass(Passage& p, DiagonalPathOptions& options) {
+  p(options.max_jumps);
+  p(options.loss_tol);
+  p(options.activation_window);
+  p(options.adaptive_rate);
+  p(options.depth);
 }
 
 template <typename Passage>

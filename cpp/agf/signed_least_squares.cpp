@@ -72,7 +72,7 @@ AGF_CORE SignedLeastSquares::SignedLeastSquares(const Design& design, const doub
       loops_(design.loops()),
       y_(y),
       n_(design.rows()),
-      place_(design.columns(), absent),
+      place_(design.columns(), int{absent}),
       sign_(design.columns(), 0),
       length_(design.columns()),
       correlation_((design.columns() + 7) / 8 * 8, 0.0),
@@ -163,7 +163,7 @@ AGF_CORE Array<double> SignedLeastSquares::basis_correlation() const {
 
 // Vectors by slot as long as the factor asks for.
 AGF_CORE void SignedLeastSquares::fit() {
-  member_.resize(factor_.slots(), nobody);
+  member_.resize(factor_.slots(), std::size_t{nobody});
   for (Array<double>* v : {&beta_, &step_, &z_, &wanted_, &cross_}) v->resize(padded(), 0.0);
 }
 
@@ -274,7 +274,7 @@ AGF_CORE void SignedLeastSquares::enter(std::size_t j) {
 }
 
 AGF_CORE void SignedLeastSquares::remove(std::size_t slot) {
-  const std::size_t j = std::exchange(member_[slot], nobody);
+  const std::size_t j = std::exchange(member_[slot], std::size_t{nobody});
   left_.push_back(j);
   left_by_.push_back(-step_[slot]);
   beta_[slot] = step_[slot] = 0;
@@ -324,8 +324,10 @@ AGF_CORE bool SignedLeastSquares::keep_signs() {
 AGF_CORE void SignedLeastSquares::orthonormalize() {
   gram_ = {};
   factor_.start_orthonormal(n_);
-  const Array<std::size_t> members = std::exchange(member_, {});
-  const Array<double> beta = std::exchange(beta_, {});
+  const Array<std::size_t> members = std::move(member_);
+  const Array<double> beta = std::move(beta_);
+  member_.clear();
+  beta_.clear();
   step_.clear();
   basis_.clear();
   column_.resize(n_);
@@ -359,8 +361,9 @@ AGF_CORE void SignedLeastSquares::gather_idle() {
 
 // What beta has moved since residual and correlations were brought to it, before it was rounded.
 AGF_CORE void SignedLeastSquares::gather() {
-  std::swap(moved_, left_);
-  std::swap(moves_, left_by_);
+  using std::swap;
+  swap(moved_, left_);
+  swap(moves_, left_by_);
   left_.clear();
   left_by_.clear();
   const std::size_t* const member = member_.data();

@@ -4,12 +4,19 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <optional>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "agf/carrier.hpp"
 #include "agf/diagonal_flow.hpp"
 #include "agf/diagonal_path.hpp"
+#include "agf/diagonal_state.hpp"
 #include "bind/arrays.hpp"
 #include "bind/diagonal_kernel.hpp"
 #include "bind/leaves.hpp"
@@ -228,6 +235,49 @@ double pass_flops(const Kernels& kernels) {
   return most;
 }
 
+// Whether a state is one of a diagonal network; what is wrong with it is told by the run that begins there.
+bool holds_network(const State& start, bool adaptive_rate) {
+  try {
+    DiagonalNetwork(start, adaptive_rate);
+    return true;
+  } catch (const std::invalid_argument&) {
+    return false;
+  }
+}
+
+// Those that the device of their inputs carries, device by device. No starts: the limit of small scale.
+// options(member): what the verb takes.
+template <typename Options>
+std::vector<Session::Carried> carried(const Kernels& kernels, const std::vector<State>& starts, bool adaptive_rate,
+                                      const std::function<Options(std::size_t)>& options) {
+  std::map<const Carrier*, std::vector<std::size_t>> groups;
+  for (std::size_t i = 0; i < kernels.size(); ++i) {
+    const Design& design = kernels[i]->design();
+    const Carrier* const carrier = design.carrier();
+    if (carrier && carrier->carries(design) && (starts.empty() || holds_network(starts[i], adaptive_rate)))
+      groups[carrier].push_back(i);
+  }
+  std::vector<Session::Carried> out;
+  for (const auto& [device, members] : groups) {
+    const Carrier* const carrier = device;
+    out.push_back({members, [&kernels, &starts, options, carrier, members](bool watched, Bystander& bystander) {
+                     DiagonalFreight freight{watched, {}, {}, {}};
+                     std::vector<Options> own;
+                     for (const std::size_t i : members) {
+                       freight.designs.push_back(&kernels[i]->design());
+                       freight.targets.push_back(kernels[i]->target().data());
+                       freight.starts.push_back(starts.empty() ? State{} : starts[i]);
+                       own.push_back(options(i));
+                     }
+                     if constexpr (std::is_same_v<Options, FlowOptions>)
+                       return carrier->flow(freight, own, bystander);
+                     else
+                       return carrier->alternate(freight, own, bystander);
+                   }});
+  }
+  return out;
+}
+
 py::list run_path(const Kernels& kernels, const std::optional<std::vector<py::dict>>& starts, int max_jumps,
                   const std::vector<double>& loss_tol, double activation_window, bool adaptive_rate, double max_seconds,
                   const py::object& observer, const py::object& finished) {
@@ -235,12 +285,17 @@ py::list run_path(const Kernels& kernels, const std::optional<std::vector<py::di
   if (starts) states = starts_of(kernels, *starts);
   check_length(loss_tol, "loss_tol", kernels.size());
   Session session(max_seconds, observer, finished);
-  return session.run(kernels.size(), pass_flops(kernels), [&](std::size_t i, Control& control) {
-    const DiagonalKernel& kernel = *kernels[i];
-    const DiagonalPathOptions options{max_jumps,     loss_tol[i],    activation_window,
-                                      adaptive_rate, kernel.depth(), session.jump_observer(i)};
-    return diagonal_path(kernel.design(), kernel.target().data(), control, starts ? &states[i] : nullptr, options);
-  });
+  const std::function<DiagonalPathOptions(std::size_t)> options = [&](std::size_t i) {
+    return DiagonalPathOptions{max_jumps,     loss_tol[i],         activation_window,
+                               adaptive_rate, kernels[i]->depth(), session.jump_observer(i)};
+  };
+  return session.run(
+      kernels.size(), pass_flops(kernels),
+      [&](std::size_t i, Control& control) {
+        return diagonal_path(kernels[i]->design(), kernels[i]->target().data(), control, starts ? &states[i] : nullptr,
+                             options(i));
+      },
+      carried(kernels, states, adaptive_rate, options));
 }
 
 py::list run_flow(const Kernels& kernels, const std::vector<py::dict>& starts, const std::vector<double>& t_end,
@@ -251,14 +306,20 @@ py::list run_flow(const Kernels& kernels, const std::vector<py::dict>& starts, c
   check_length(loss_tol, "loss_tol", starts.size());
   Session session(max_seconds, observer, finished);
   const FlowOptions shared = flow_options(clock, save_at, rtol, adaptive_rate);
-  return session.run(kernels.size(), pass_flops(kernels), [&](std::size_t i, Control& control) {
-    FlowOptions options = shared;
-    options.t_end = t_end[i];
-    options.loss_tol = loss_tol[i];
-    options.observer = session.point_observer(i);
-    const DiagonalKernel& kernel = *kernels[i];
-    return diagonal_flow(kernel.design(), kernel.target().data(), cpu::backend(), control, states[i], options);
-  });
+  const std::function<FlowOptions(std::size_t)> options = [&](std::size_t i) {
+    FlowOptions own = shared;
+    own.t_end = t_end[i];
+    own.loss_tol = loss_tol[i];
+    own.observer = session.point_observer(i);
+    return own;
+  };
+  return session.run(
+      kernels.size(), pass_flops(kernels),
+      [&](std::size_t i, Control& control) {
+        return diagonal_flow(kernels[i]->design(), kernels[i]->target().data(), cpu::backend(), control, states[i],
+                             options(i));
+      },
+      carried(kernels, states, adaptive_rate, options));
 }
 
 }  // namespace

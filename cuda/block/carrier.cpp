@@ -124,74 +124,96 @@ class Listener {
   Stream stream_;
 };
 
+std::size_t rounded_up(std::size_t numbers) {
+  return (numbers * sizeof(double) * 3 / 2 + 0xffff) & ~std::size_t{0xffff};
+}
+
 // What runs of `count` neurons take at first: a few matrices of all unknowns, some tens of vectors, a few matrices of
 // each neuron. Runs that need more find out, and are begun again with twice as much.
 std::size_t memory_of(const Problem& problem, std::size_t count) {
   const std::size_t m = problem.params(), unknowns = count * m, samples = problem.samples() * problem.outputs();
   const std::size_t numbers =
       6 * unknowns * unknowns + 100 * unknowns + 6 * count * m * m + 12 * samples + 8 * problem.samples() * count;
-  return (numbers * sizeof(double) * 3 / 2 + 0xffff) & ~std::size_t{0xffff};
+  return rounded_up(numbers);
 }
 
-}  // namespace
+// Of a diagonal network: triangles and matrices of the active, X^T X where it may be made, and a matrix of the samples
+// where more neurons than these may be felt; some tens of vectors.
+std::size_t memory_of(const Design& design, std::size_t depth) {
+  const std::size_t n = design.rows(), d = design.columns(), most = std::min(n, d);
+  const std::size_t numbers =
+      5 * most * most + (d <= 3 * n ? d * (d + 8) : 0) + (d > n ? n * n : 0) + 80 * (n + d) + 12 * d * depth;
+  return rounded_up(numbers);
+}
 
-bool BlockCarrier::carries(const Problem& problem, std::size_t count) const {
-  static const bool refused = [] {
+bool refused() {
+  static const bool told = [] {
     const char* const said = std::getenv("AGF_CUDA_BLOCKS");
     return said && std::string_view(said) == "0";
   }();
-  return !refused && problem.params() <= most_params && count * problem.params() <= most_unknowns &&
-         problem.evaluation_flops(count) <= most_flops;
+  return told;
 }
 
-template <typename Options>
-std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::vector<Options>& options,
-                                             Bystander& bystander) const {
-  const OnDevice on(device_);
-  wait(Stream{});  // for the problems
-  const LoneStream lone;
-  const Stream stream = lone.get();
-  const std::size_t runs = freight.starts.size();
-  std::vector<std::size_t> left(runs);
-  std::iota(left.begin(), left.end(), std::size_t{0});
-  Launch launch{};
-  constexpr bool alternates = std::is_same_v<Options, AlternateOptions>;
-  launch.verb = alternates ? (freight.directions ? Verb::alternate_directions : Verb::alternate)
-                           : (freight.directions ? Verb::flow_of_directions : Verb::flow);
-
+// Runs as blocks take them up.
+struct Cargo {
+  Room& room;  // for what they need beside
+  Verb verb{};
+  bool watched = false;
+  std::size_t bytes = 0;  // that each is given at first
   std::vector<double> numbers;
   std::vector<std::size_t> offsets;
   std::vector<shared::ProblemView> views;
   std::vector<std::size_t> of;
-  std::map<const Problem*, std::size_t> known;
-  std::size_t bytes = least_;
-  for (std::size_t run = 0; run < runs; ++run) {
+
+  template <typename Options>
+  void put(Options options, State start) {
     offsets.push_back(numbers.size());
     ToNumbers to(numbers);
-    bool watched = freight.watched;
-    Options own = options[run];
-    State start = freight.starts[run];
     to(watched);
-    pass(to, own);
+    pass(to, options);
     pass(to, start);
-    const Problem* const problem = freight.problems[run];
-    if (least_ >= usual_bytes) bytes = std::max(bytes, memory_of(*problem, start.count));
-    const auto [at, first] = known.emplace(problem, views.size());
-    if (first && !view_of(*problem, views.emplace_back())) return left;
-    of.push_back(at->second);
   }
+};
+
+}  // namespace
+
+bool BlockCarrier::carries(const Problem& problem, std::size_t count) const {
+  return !refused() && problem.params() <= most_params && count * problem.params() <= most_unknowns &&
+         problem.evaluation_flops(count) <= most_flops;
+}
+
+bool BlockCarrier::carries(const Design& design) const {
+  // The residual and its products with all columns.
+  const double evaluation = 4 * static_cast<double>(design.rows()) * static_cast<double>(design.columns());
+  return !refused() && design.columns() <= most_unknowns && evaluation <= most_flops;
+}
+
+// load(cargo) fills it in; false where blocks do not know a problem.
+template <typename Load>
+std::vector<std::size_t> BlockCarrier::carry(std::size_t runs, const Load& load, Bystander& bystander) const {
+  const OnDevice on(device_);
+  wait(Stream{});  // for the problems
+  const LoneStream lone;
+  const Stream stream = lone.get();
+  std::vector<std::size_t> left(runs);
+  std::iota(left.begin(), left.end(), std::size_t{0});
   Room room(stream);
-  launch.numbers = room.take(numbers.data(), numbers.size());
-  launch.offsets = room.take(offsets.data(), offsets.size());
-  launch.problems = room.take(views.data(), views.size());
-  launch.problem = room.take(of.data(), of.size());
+  Cargo cargo{room, {}, false, 0, {}, {}, {}, {}};
+  if (!load(cargo)) return left;
+  std::size_t bytes = least_ < usual_bytes ? least_ : std::max(least_, cargo.bytes);
+  Launch launch{};
+  launch.verb = cargo.verb;
+  launch.numbers = room.take(cargo.numbers.data(), cargo.numbers.size());
+  launch.offsets = room.take(cargo.offsets.data(), cargo.offsets.size());
+  launch.problems = room.take(cargo.views.data(), cargo.views.size());
+  launch.problem = room.take(cargo.of.data(), cargo.of.size());
   wait(stream);
 
   const DeepStack deep(stack_bytes);
   const shared::Shape shape = shared::block_shape();
   launch.ring = ring;
   // Blocks wait for who watches, and he may want the device for himself.
-  const std::size_t together = freight.watched ? std::max(1u, shape.blocks / 2) : shape.blocks;
+  const std::size_t together = cargo.watched ? std::max(1u, shape.blocks / 2) : shape.blocks;
   const std::size_t most_blocks = std::min(together, runs);
   const Pinned heads(most_blocks * sizeof(LineHead)), rings(most_blocks * ring * sizeof(double));
   const Pinned stop(sizeof(Word<std::int32_t>));
@@ -301,14 +323,71 @@ std::vector<std::size_t> BlockCarrier::carry(const Freight& freight, const std::
   return left;
 }
 
+template <typename Options>
+std::vector<std::size_t> BlockCarrier::carry_problems(const Freight& freight, const std::vector<Options>& options,
+                                                      Bystander& bystander) const {
+  const auto load = [&](Cargo& cargo) {
+    constexpr bool alternates = std::is_same_v<Options, AlternateOptions>;
+    cargo.verb = alternates ? (freight.directions ? Verb::alternate_directions : Verb::alternate)
+                            : (freight.directions ? Verb::flow_of_directions : Verb::flow);
+    cargo.watched = freight.watched;
+    std::map<const Problem*, std::size_t> known;
+    for (std::size_t run = 0; run < freight.starts.size(); ++run) {
+      cargo.put(options[run], freight.starts[run]);
+      const Problem* const problem = freight.problems[run];
+      cargo.bytes = std::max(cargo.bytes, memory_of(*problem, freight.starts[run].count));
+      const auto [at, first] = known.emplace(problem, cargo.views.size());
+      if (first && !view_of(*problem, cargo.views.emplace_back())) return false;
+      cargo.of.push_back(at->second);
+    }
+    return true;
+  };
+  return carry(freight.starts.size(), load, bystander);
+}
+
+template <typename Options>
+std::vector<std::size_t> BlockCarrier::carry_designs(const DiagonalFreight& freight,
+                                                     const std::vector<Options>& options, Bystander& bystander) const {
+  const auto load = [&](Cargo& cargo) {
+    constexpr bool alternates = std::is_same_v<Options, DiagonalPathOptions>;
+    cargo.verb = alternates ? Verb::diagonal_path : Verb::diagonal_flow;
+    cargo.watched = freight.watched;
+    std::map<std::pair<const Design*, const double*>, std::size_t> known;
+    for (std::size_t run = 0; run < freight.starts.size(); ++run) {
+      cargo.put(options[run], freight.starts[run]);
+      const Design* const design = freight.designs[run];
+      const double* const target = freight.targets[run];
+      std::size_t depth = freight.starts[run].params;
+      if constexpr (alternates) depth = options[run].depth;
+      cargo.bytes = std::max(cargo.bytes, memory_of(*design, depth));
+      const auto [at, first] = known.emplace(std::pair(design, target), cargo.views.size());
+      if (first && !view_of(*design, target, cargo.room, cargo.views.emplace_back())) return false;
+      cargo.of.push_back(at->second);
+    }
+    return true;
+  };
+  return carry(freight.starts.size(), load, bystander);
+}
+
 std::vector<std::size_t> BlockCarrier::alternate(const Freight& freight, const std::vector<AlternateOptions>& options,
                                                  Bystander& bystander) const {
-  return carry(freight, options, bystander);
+  return carry_problems(freight, options, bystander);
 }
 
 std::vector<std::size_t> BlockCarrier::flow(const Freight& freight, const std::vector<FlowOptions>& options,
                                             Bystander& bystander) const {
-  return carry(freight, options, bystander);
+  return carry_problems(freight, options, bystander);
+}
+
+std::vector<std::size_t> BlockCarrier::alternate(const DiagonalFreight& freight,
+                                                 const std::vector<DiagonalPathOptions>& options,
+                                                 Bystander& bystander) const {
+  return carry_designs(freight, options, bystander);
+}
+
+std::vector<std::size_t> BlockCarrier::flow(const DiagonalFreight& freight, const std::vector<FlowOptions>& options,
+                                            Bystander& bystander) const {
+  return carry_designs(freight, options, bystander);
 }
 
 const Carrier* carrier_of(int device) {

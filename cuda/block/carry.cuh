@@ -4,6 +4,8 @@
 #include <cstddef>
 
 #include "agf/alternate.hpp"
+#include "agf/diagonal_flow.hpp"
+#include "agf/diagonal_path.hpp"
 #include "agf/direction_alternate.hpp"
 #include "agf/direction_flow.hpp"
 #include "agf/flow.hpp"
@@ -12,6 +14,7 @@
 #include "block/leaves.cuh"
 #include "block/problems.cuh"
 #include "block/report.cuh"
+#include "design.hpp"
 
 namespace AGF_SPACE::cuda {
 
@@ -25,8 +28,9 @@ AGF_CORE inline void finish(Trajectory& path) {
   send(Message::over, path);
 }
 
+// engine(backend, control, start, options)
 template <typename Options, typename Engine>
-AGF_CORE AGF_APART void carry_with(In& in, const Problem& problem, const Engine& engine) {
+AGF_CORE AGF_APART void carry_with(In& in, const Engine& engine) {
   bool watched = false;
   Options options;
   State start;
@@ -36,24 +40,45 @@ AGF_CORE AGF_APART void carry_with(In& in, const Problem& problem, const Engine&
   options.observer.watched = watched;
   BlockBackend backend;
   Control control;
-  Trajectory path = engine(problem, backend, control, start, options);
+  Trajectory path = engine(backend, control, start, options);
   finish(path);
+}
+
+template <typename Options, typename Engine>
+AGF_CORE void carry_problem(In& in, const shared::ProblemView& view, const Engine& engine) {
+  const Owned<Problem> problem = problem_of(view);
+  carry_with<Options>(in, [&](auto&... rest) { return engine(*problem, rest...); });
+}
+
+template <typename Options, typename Engine>
+AGF_CORE void carry_design(In& in, const shared::DesignView& view, const Engine& engine) {
+  const Owned<Design> design = make_owned<DesignCuda<double>>(view);
+  carry_with<Options>(in, [&](auto&... rest) { return engine(*design, view.y, rest...); });
 }
 
 AGF_CORE inline void carry_run(const Launch& launch, std::size_t run) {
   In in(launch.numbers + launch.offsets[run]);
-  const Owned<Problem> problem = problem_of(launch.problems[launch.problem[run]]);
+  const shared::ProblemView& view = launch.problems[launch.problem[run]];
   switch (launch.verb) {
     case Verb::alternate:
-      return carry_with<AlternateOptions>(in, *problem, alternate);
+      return carry_problem<AlternateOptions>(in, view, alternate);
     case Verb::alternate_directions:
-      return carry_with<AlternateOptions>(in, *problem, alternate_directions);
+      return carry_problem<AlternateOptions>(in, view, alternate_directions);
     case Verb::flow:
-      return carry_with<FlowOptions>(in, *problem, gradient_flow);
+      return carry_problem<FlowOptions>(in, view, gradient_flow);
     case Verb::flow_of_directions:
-      return carry_with<FlowOptions>(in, *problem, gradient_flow_of_directions);
+      return carry_problem<FlowOptions>(in, view, gradient_flow_of_directions);
+    case Verb::diagonal_path:
+      return carry_design<DiagonalPathOptions>(in, view.design,
+                                               [](const Design& design, const double* y, Backend&, Control& control,
+                                                  const State& start, const DiagonalPathOptions& options) {
+                                                 return diagonal_path(design, y, control,
+                                                                      start.count > 0 ? &start : nullptr, options);
+                                               });
+    case Verb::diagonal_flow:
+      return carry_design<FlowOptions>(in, view.design, diagonal_flow);
     case Verb::leaves:
-      return show_leaves(in, *problem);
+      return show_leaves(in, *problem_of(view));
   }
 }
 

@@ -163,6 +163,12 @@ class Array {
   AGF_CORE T& back() { return at_[size_ - 1]; }
   AGF_CORE const T& back() const { return at_[size_ - 1]; }
 
+  AGF_CORE friend void swap(Array& a, Array& b) {
+    Array kept(std::move(a));
+    a = std::move(b);
+    b = std::move(kept);
+  }
+
   AGF_CORE void clear() { shrink(0); }
   AGF_CORE AGF_APART void reserve(std::size_t capacity) {
     if (capacity <= capacity_) return;

@@ -3,6 +3,7 @@
 
 #include "block/report.cuh"
 #include "dense.cu"
+#include "design.cu"
 #include "modular.cu"
 #include "modular_hessians.cu"
 #include "moments.cu"
@@ -10,10 +11,16 @@
 
 #include "agf/active.cpp"
 #include "agf/alternate.cpp"
+#include "agf/basis_factor.cpp"
 #include "agf/coupled.cpp"
 #include "agf/coupled_history.cpp"
 #include "agf/coupled_linear.cpp"
 #include "agf/coupled_method.cpp"
+#include "agf/diagonal_field.cpp"
+#include "agf/diagonal_flow.cpp"
+#include "agf/diagonal_neuron.cpp"
+#include "agf/diagonal_path.cpp"
+#include "agf/diagonal_state.cpp"
 #include "agf/direction_alternate.cpp"
 #include "agf/direction_flow.cpp"
 #include "agf/directions.cpp"
@@ -23,6 +30,7 @@
 #include "agf/linear_race.cpp"
 #include "agf/modes.cpp"
 #include "agf/multistep.cpp"
+#include "agf/signed_least_squares.cpp"
 #include "agf/transport.cpp"
 
 #include "block/carry.cuh"

@@ -9,7 +9,7 @@
 
 namespace agf::shared {
 
-enum class Verb { alternate, alternate_directions, flow, flow_of_directions, leaves };
+enum class Verb { alternate, alternate_directions, flow, flow_of_directions, diagonal_path, diagonal_flow, leaves };
 
 struct Launch {
   Verb verb;

@@ -17,6 +17,8 @@ AGF_CORE inline Owned<Problem> problem_of(const shared::ProblemView& view) {
       return make_owned<ModularCuda>(view.modular);
     case shared::Model::moments:
       return make_owned<MomentsCuda>(view.moments);
+    case shared::Model::design:
+      break;  // not one of neurons: its runs have engines of their own
   }
   return {};
 }

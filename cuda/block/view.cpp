@@ -1,6 +1,7 @@
 #include "block/view.hpp"
 
 #include "dense.hpp"
+#include "design.hpp"
 #include "modular.hpp"
 #include "moments.hpp"
 
@@ -19,6 +20,20 @@ bool view_of(const Problem& problem, shared::ProblemView& view) {
   } else {
     return false;
   }
+  return true;
+}
+
+bool view_of(const Design& design, const double* target, Room& room, shared::ProblemView& view) {
+  view.model = shared::Model::design;
+  view.design = {design.rows(), design.columns(), nullptr, nullptr};
+  if (const auto* const wide = dynamic_cast<const DesignCuda<double>*>(&design)) {
+    view.design.x = wide->in_double(room);
+  } else if (const auto* const narrow = dynamic_cast<const DesignCuda<float>*>(&design)) {
+    view.design.x = narrow->in_double(room);
+  } else {
+    return false;
+  }
+  view.design.y = room.take(target, design.rows());
   return true;
 }
 

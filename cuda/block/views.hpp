@@ -33,7 +33,13 @@ struct MomentsView {
   const double *left, *right, *target;
 };
 
-enum class Model { dense, modular, moments };
+// Columns of inputs, one after the other, and the targets.
+struct DesignView {
+  std::size_t n, d;
+  const double *x, *y;
+};
+
+enum class Model { dense, modular, moments, design };
 
 // The one that `model` names.
 struct ProblemView {
@@ -41,6 +47,7 @@ struct ProblemView {
   DenseView dense;
   ModularView modular;
   MomentsView moments;
+  DesignView design;
 };
 
 }  // namespace agf::shared
