@@ -121,3 +121,76 @@ def test_members_without_anything_to_learn_cuda():
     runs = agf.alternating_gradient_flow(problem, problem.initialize(2, scale=1e-3, seed=range(5)), backend="cuda")
     assert {path.status.value for path in runs} == {"nothing_to_learn"}
     assert all(len(path.jumps) == 0 and path.loss[-1] == 0 for path in runs)
+
+
+def diagonal(n, d, seed, depth=2, dtype=np.float64):
+    x, y = data(n, d, 1, seed)
+    # Equal and opposite columns share what they grow to.
+    x[:, 1], x[:, 2] = x[:, 0], -x[:, 0]
+    return agf.Diagonal(x.astype(dtype), y.astype(dtype), depth)
+
+
+# Rates of a path are right to 1e-11 |x_i| |r| / n, and to rounding of |y|, some 1e-9 of |r| when L has fallen to its
+# loss_tol of 1e-10: times, which add up ways divided by rates, are to a hundred times that.
+EXACT = 1e-7
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("depth", "adaptive"), [(2, False), (3, False), (4, True)])
+@pytest.mark.parametrize("shape", [(20, 7), (7, 20)])
+def test_diagonal_paths_in_one_cuda_call(shape, depth, adaptive, dtype):
+    problems = [diagonal(*shape, k, depth, dtype) for k in range(3)]
+    starts = [problem.initialize(10.0 ** -(2 + k)) for k, problem in enumerate(problems)]
+    for given in (starts, None):
+        options = {"adaptive_rate": adaptive, "limit": given is None}
+        carried = agf.alternating_gradient_flow(problems, given, backend="cuda", **options)
+        for k, path in enumerate(carried):
+            start = None if given is None else given[k]
+            host = agf.alternating_gradient_flow(problems[k], start, backend="cpp", **options)
+            assert path.status == host.status
+            assert [jump.activated for jump in path.jumps] == [jump.activated for jump in host.jumps]
+            assert [jump.returned for jump in path.jumps] == [jump.returned for jump in host.jumps]
+            np.testing.assert_allclose(path.time, host.time, rtol=EXACT)
+            np.testing.assert_allclose(path.loss, host.loss, atol=EXACT * host.loss[0])
+            for one, two in zip((*path.jumps, path), (*host.jumps, host), strict=True):
+                np.testing.assert_allclose(one.state.parameters(), two.state.parameters(), atol=EXACT)
+            assert same(agf.alternating_gradient_flow(problems[k], start, backend="cuda", **options), path)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("depth", "adaptive"), [(2, False), (3, False), (4, True)])
+@pytest.mark.parametrize("shape", [(20, 7), (7, 20)])
+def test_diagonal_flows_in_one_cuda_call(shape, depth, adaptive, dtype):
+    problems = [diagonal(*shape, k, depth, dtype) for k in range(3)]
+    starts = [problem.initialize(10.0 ** -(1 + k)) for k, problem in enumerate(problems)]
+    options = {"adaptive_rate": adaptive, "rtol": 1e-5, "save_at": [0.5, 1.0, 1.5], "clock": "scaled"}
+    carried = agf.gradient_flow(problems, starts, 1.5, backend="cuda", **options)
+    for problem, start, path in zip(problems, starts, carried, strict=True):
+        host = agf.gradient_flow(problem, start, 1.5, backend="cpp", **options)
+        assert path.status == host.status and list(path.scaled_time) == [0.5, 1.0, 1.5]
+        # Each is right to some ten times its rtol.
+        np.testing.assert_allclose(path.loss, host.loss, atol=20 * options["rtol"] * problem.loss(problem.initialize()))
+        alone = agf.gradient_flow(problem, start, 1.5, backend="cuda", **options)
+        assert same(alone, path)
+
+
+def test_diagonal_runs_that_are_watched_or_go_on_cuda():
+    problem = diagonal(20, 7, 1, 3)
+    start = problem.initialize(1e-2)
+    seen = []
+    whole = agf.alternating_gradient_flow(problem, start, backend="cuda")
+    watched = agf.alternating_gradient_flow(problem, start, callback=seen.append, backend="cuda")
+    assert same(whole, watched) and [jump.time for jump in seen] == [jump.time for jump in whole.jumps]
+    part = agf.alternating_gradient_flow(problem, start, max_jumps=2, backend="cuda")
+    rest = agf.alternating_gradient_flow(problem, part.state, backend="cuda")
+    times = [jump.time for jump in (*part.jumps, *rest.jumps)]
+    np.testing.assert_allclose(times, [jump.time for jump in whole.jumps], rtol=EXACT)
+
+
+def test_a_diagonal_state_that_is_none_is_refused_cuda():
+    problem = diagonal(20, 7, 1)
+    state = agf.alternating_gradient_flow(problem, problem.initialize(1e-3), max_jumps=1, backend="cpp").state
+    state.extra["log_reference"] = state.extra["log_reference"] + 1
+    for verb, more in ((agf.alternating_gradient_flow, ()), (agf.gradient_flow, (100.0,))):
+        with pytest.raises(ValueError, match="log_reference"):
+            verb(problem, state, *more, backend="cuda")
