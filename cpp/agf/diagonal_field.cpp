@@ -55,7 +55,7 @@ AGF_CORE void DiagonalField::set_felt(const Array<std::size_t>& felt, const Arra
   }
   gram_ = std::move(gram);
   felt_ = felt;
-  for (auto* values : {&beta_, &rate_, &slope_, &push_, &pull_, &root_, &scale_}) values->resize(k);
+  for (auto* values : {&beta_, &rate_, &slope_, &push_, &pull_, &root_, &scale_, &own_}) values->resize(k);
 }
 
 AGF_CORE void DiagonalField::evaluate(const double* y) {
@@ -84,7 +84,7 @@ AGF_CORE void DiagonalField::rates(double* f) const {
   const std::size_t* const felt = felt_.data();
   const signed char* const side = side_.data();
   const double *const gradient = gradient_.data(), *const rate = rate_.data(), unit = unit_;
-  each(size(), [=](std::size_t i) { f[i] = gradient[i] * unit; });
+  if (felt_.size() < size()) each(size(), [=](std::size_t i) { f[i] = gradient[i] * unit; });
   each(felt_.size(), [=](std::size_t a) {
     const std::size_t i = felt[a];
     f[i] = gradient[i] * rate[a] * (side[i] < 0 ? -1 : 1);
@@ -149,8 +149,7 @@ AGF_CORE void DiagonalField::solve_by_samples(double* x) {
 
 AGF_CORE bool DiagonalField::solve(const Array<int>&, double* x) {
   const std::size_t k = felt_.size();
-  Array<double> own(k);
-  double *const of_felt = own.data(), *const pull = pull_.data(), *const image = image_.data();
+  double *const of_felt = own_.data(), *const pull = pull_.data(), *const image = image_.data();
   const std::size_t* const felt = felt_.data();
   const double *const scale = scale_.data(), *const slope = slope_.data(), *const pulled = pulled_.data();
   if (k > 0) {
@@ -159,17 +158,16 @@ AGF_CORE bool DiagonalField::solve(const Array<int>&, double* x) {
       solve_by_samples(of_felt);
     else
       backend_.cholesky_solve(k, factor_.data(), of_felt, 1);
-    each(k, [=](std::size_t a) { of_felt[a] /= scale[a]; });
   }
   if (k < size()) {
-    each(k, [=](std::size_t a) { pull[a] = -slope[a] * of_felt[a]; });
+    each(k, [=](std::size_t a) { pull[a] = -slope[a] * (of_felt[a] / scale[a]); });
     each(image_.size(), [=](std::size_t e) { image[e] = 0; });
     design_.combine(felt_, pull, image);
     design_.correlate(image, pulled_.data());
     const double n = static_cast<double>(design_.rows()), unit = unit_, shift = shift_;
     each(size(), [=](std::size_t i) { x[i] = (x[i] + unit * pulled[i] / n) / shift; });
   }
-  each(k, [=](std::size_t a) { x[felt[a]] = of_felt[a]; });
+  each(k, [=](std::size_t a) { x[felt[a]] = of_felt[a] / scale[a]; });
   return true;
 }
 

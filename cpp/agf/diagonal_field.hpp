@@ -56,7 +56,7 @@ class DiagonalField final : public Field {
   Array<std::size_t> felt_;
   Array<signed char> side_;
   Array<double> gram_;  // E[x x^T] of the felt, where they are no more than the samples
-  Array<double> beta_, residual_, gradient_, rate_, slope_, push_, pull_;
+  Array<double> beta_, residual_, gradient_, rate_, slope_, push_, pull_, own_;
   // Of the last look: W, and scale: w = scale x makes the Jacobian symmetric.
   Array<double> factor_, root_, scale_;
   Array<double> image_, pulled_, column_;

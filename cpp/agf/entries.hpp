@@ -46,14 +46,20 @@ double least(std::size_t n, std::size_t, const F& f) {
 
 // All i < n for which f(i) holds, in ascending order; f may be asked twice.
 template <typename F>
-Array<std::size_t> where(std::size_t n, const F& f) {
-  Array<std::size_t> found;
+void where(std::size_t n, const F& f, Array<std::size_t>& found) {
+  found.clear();
   for (std::size_t i = 0; i < n; ++i)
     if (f(i)) found.push_back(i);
-  return found;
 }
 
 #endif
+
+template <typename F>
+AGF_CORE Array<std::size_t> where(std::size_t n, const F& f) {
+  Array<std::size_t> found;
+  where(n, f, found);
+  return found;
+}
 
 template <typename F>
 AGF_CORE double least(std::size_t n, const F& f) {

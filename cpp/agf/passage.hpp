@@ -43,10 +43,13 @@ AGF_CORE AGF_APART void pass(Passage& p, State& state) {
   std::size_t extras = state.extra.all().size();
   p(extras);
   for (std::size_t k = 0; k < extras; ++k) {
-    Extra extra;
-    if (k < state.extra.all().size()) extra = state.extra.all()[k];
-    pass(p, extra);
-    if (k >= state.extra.all().size()) state.extra.put(extra.name, std::move(extra.values), std::move(extra.shape));
+    if (k < state.extra.all().size()) {
+      pass(p, state.extra.at(k));
+    } else {
+      Extra extra;
+      pass(p, extra);
+      state.extra.put(extra.name, std::move(extra.values), std::move(extra.shape));
+    }
   }
 }
 

@@ -369,14 +369,14 @@ AGF_CORE void SignedLeastSquares::gather() {
   const std::size_t* const member = member_.data();
   double* const step = step_.data();
   const auto has_moved = [=](std::size_t i) { return member[i] != nobody && step[i] != 0; };
-  const Array<std::size_t> slots = where(member_.size(), has_moved);
+  where(member_.size(), has_moved, stepped_);
   const std::size_t before = moved_.size();
-  moved_.resize(before + slots.size());
-  moves_.resize(before + slots.size());
-  const std::size_t* const slot = slots.data();
+  moved_.resize(before + stepped_.size());
+  moves_.resize(before + stepped_.size());
+  const std::size_t* const slot = stepped_.data();
   std::size_t* const which = moved_.data();
   double* const by = moves_.data();
-  each(slots.size(), [=](std::size_t k) {
+  each(stepped_.size(), [=](std::size_t k) {
     which[before + k] = member[slot[k]];
     by[before + k] = -step[slot[k]];
     step[slot[k]] = 0;

@@ -76,6 +76,7 @@ class SignedLeastSquares {
   // What beta has moved since: coordinates and by how much, and those that have left.
   Array<std::size_t> moved_, left_;
   Array<double> moves_, left_by_;
+  Array<std::size_t> stepped_;  // slots that have moved
   // Since the last refresh: changes of the basis, sum_k |x_k step_k|, and the loss then.
   int updates_ = 0;
   double travelled_ = 0, loss_then_ = 0;

@@ -100,6 +100,7 @@ class Extras {
  public:
   AGF_CORE bool empty() const { return all_.empty(); }
   AGF_CORE const Array<Extra>& all() const { return all_; }
+  AGF_CORE Extra& at(std::size_t k) { return all_[k]; }
   // Null where there is none of that name.
   AGF_CORE const Extra* find(const char* name) const {
     for (const Extra& extra : all_)

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <map>
+#include <new>
 #include <numeric>
 #include <string_view>
 #include <thread>
@@ -199,14 +200,18 @@ std::vector<std::size_t> BlockCarrier::carry(std::size_t runs, const Load& load,
   std::iota(left.begin(), left.end(), std::size_t{0});
   Room room(stream);
   Cargo cargo{room, {}, false, 0, {}, {}, {}, {}};
-  if (!load(cargo)) return left;
-  std::size_t bytes = least_ < usual_bytes ? least_ : std::max(least_, cargo.bytes);
   Launch launch{};
+  try {
+    if (!load(cargo)) return left;
+    launch.numbers = room.take(cargo.numbers.data(), cargo.numbers.size());
+    launch.offsets = room.take(cargo.offsets.data(), cargo.offsets.size());
+    launch.problems = room.take(cargo.views.data(), cargo.views.size());
+    launch.problem = room.take(cargo.of.data(), cargo.of.size());
+  } catch (const std::bad_alloc&) {
+    return left;  // driven from the host they need less: nothing of them is copied
+  }
   launch.verb = cargo.verb;
-  launch.numbers = room.take(cargo.numbers.data(), cargo.numbers.size());
-  launch.offsets = room.take(cargo.offsets.data(), cargo.offsets.size());
-  launch.problems = room.take(cargo.views.data(), cargo.views.size());
-  launch.problem = room.take(cargo.of.data(), cargo.of.size());
+  std::size_t bytes = least_ < usual_bytes ? least_ : std::max(least_, cargo.bytes);
   wait(stream);
 
   const DeepStack deep(stack_bytes);

@@ -277,17 +277,16 @@ AGF_CORE double least(std::size_t n, std::size_t work, const F& f) {
 }
 
 template <typename F>
-AGF_CORE AGF_APART Array<std::size_t> where(std::size_t n, const F& f) {
-  Array<std::size_t> found;
+AGF_CORE AGF_APART void where(std::size_t n, const F& f, Array<std::size_t>& found) {
+  found.clear();
   if (n < cuda::worth_sharing) {
     for (std::size_t i = 0; i < n; ++i)
       if (f(i)) found.push_back(i);
-    return found;
+    return;
   }
   found.resize(n + 1);
   cuda::share(1, cuda::Where<F>{n, f, found.data()});
   found.resize(found[n]);
-  return found;
 }
 
 // The part of std::unique_ptr that the engines use. What it owns knows its size by itself.
