@@ -18,14 +18,14 @@
 namespace AGF_SPACE::cuda {
 namespace {
 
-// Threads that share a column, one after the other along it; columns of a block; and samples of one piece of a column,
-// so that a few long columns keep a device busy too.
+// Threads that share a column, one after the other along it; columns of a block at a time, and how many times before
+// their sums are added up; and samples of one piece of a column, so that a few long columns keep a device busy too.
 #if defined(AGF_BLOCK)
-AGF_TABLE unsigned lanes = crew_width < 8 ? 2 : 8, together = crew_width / lanes;
+AGF_TABLE unsigned lanes = crew_width < 8 ? 2 : 8, together = crew_width / lanes, rounds = 32;
 #elif defined(AGF_NARROW)
-constexpr unsigned lanes = 4, together = 2;
+constexpr unsigned lanes = 4, together = 2, rounds = 1;
 #else
-constexpr unsigned lanes = 32, together = 8;
+constexpr unsigned lanes = 32, together = 8, rounds = 1;
 #endif
 AGF_TABLE std::size_t piece = 4096;
 // Threads that fill a device, or a block, among which the columns of a sum are shared where samples are fewer; the
@@ -42,9 +42,10 @@ constexpr std::size_t wide_bytes = std::size_t{1} << 26;
 template <typename T>
 struct Dots {
   static constexpr int width = lanes * together;
+  static constexpr unsigned columns = rounds * together;
   // Columns of a block lie one further apart than their lanes: those who add them up do not meet in a bank.
   static constexpr unsigned apart_by = lanes + 1;
-  static constexpr std::size_t shared_bytes = together * apart_by * sizeof(double);
+  static constexpr std::size_t shared_bytes = columns * apart_by * sizeof(double);
 
   const T* x;
   std::size_t n, pieces;
@@ -56,23 +57,24 @@ struct Dots {
   AGF_DEVICE void operator()(const Team& team) const {
     double* const sum = team.shared<double>();
     const unsigned lane = team.thread() % lanes, place = team.thread() / lanes;
-    const std::size_t p = team.block() % pieces, first = team.block() / pieces * together;
-    double mine = 0;
-    if (first + place < count) {
-      const T* const column = x + (which ? which[first + place] : first + place) * n;
-      const std::size_t last = (p + 1) * piece < n ? (p + 1) * piece : n;
+    const std::size_t p = team.block() % pieces, first = team.block() / pieces * columns;
+    const std::size_t last = (p + 1) * piece < n ? (p + 1) * piece : n;
+    for (unsigned c = place; c < columns && first + c < count; c += together) {
+      const T* const column = x + (which ? which[first + c] : first + c) * n;
+      double mine = 0;
 #pragma unroll 4
       for (std::size_t i = p * piece + lane; i < last; i += lanes) {
         const double value = static_cast<double>(column[i]);
         mine += value * (r ? r[i] : value);
       }
+      sum[c * apart_by + lane] = mine;
     }
-    sum[place * apart_by + lane] = mine;
     team.barrier();
-    if (team.thread() >= together || first + team.thread() >= count) return;
-    double whole = 0;
-    for (unsigned l = 0; l < lanes; ++l) whole += sum[team.thread() * apart_by + l];
-    out[p * count + first + team.thread()] = whole;
+    for (unsigned c = team.thread(); c < columns && first + c < count; c += width) {
+      double whole = 0;
+      for (unsigned l = 0; l < lanes; ++l) whole += sum[c * apart_by + l];
+      out[p * count + first + c] = whole;
+    }
   }
 };
 
@@ -143,10 +145,12 @@ AGF_CORE AGF_APART void DesignCuda<T>::correlate(Stream stream, Columns at, cons
   Room room(stream);
   double* const part = pieces > 1 ? room.template take<double>(pieces * count) : out;
   const Dots<T> dots{x_, n_, pieces, at.which, count, r, part};
+  const std::size_t blocks = (count + Dots<T>::columns - 1) / Dots<T>::columns * pieces;
 #if defined(AGF_BLOCK)
-  share((count + together - 1) / together * pieces, dots);
+  static_assert(Dots<T>::width == crew_width && Dots<T>::shared_bytes <= most_shared);
+  share(blocks, dots);
 #else
-  launch(stream, (count + together - 1) / together * pieces, Dots<T>::width, Dots<T>::shared_bytes, dots);
+  launch(stream, blocks, Dots<T>::width, Dots<T>::shared_bytes, dots);
 #endif
   if (pieces == 1) return;
   each(
