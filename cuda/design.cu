@@ -11,6 +11,7 @@
 
 #if defined(AGF_BLOCK)
 #include "block/columns.cuh"
+#include "block/few.cuh"
 #else
 #include "host.hpp"
 #endif
@@ -165,19 +166,16 @@ template <typename T>
 AGF_CORE AGF_APART void DesignCuda<T>::combine(Stream stream, Columns at, const double* b, double* out) const {
   if (at.count == 0) return;
   const OnDevice on(device_);
-  const std::size_t n = n_, most = columns_of_one(at.count, n), parts = (at.count + most - 1) / most;
+  const std::size_t n = n_;
   const T* const x = x_;
-  if (parts == 1) {
-    each(
-        stream, n, AGF_LAMBDA(std::size_t i) {
-          double sum = 0;
-#pragma unroll 4
-          for (std::size_t k = 0; k < at.count; ++k)
-            sum += b[k] * static_cast<double>(x[(at.which ? at.which[k] : k) * n + i]);
-          out[i] += sum;
-        });
-    return;
-  }
+#if defined(AGF_BLOCK)
+  (void)stream;
+  long_sums(
+      n, at.count,
+      [=](std::size_t i, std::size_t k) { return b[k] * static_cast<double>(x[(at.which ? at.which[k] : k) * n + i]); },
+      [=](std::size_t i, double sum) { out[i] += sum; });
+#else
+  const std::size_t most = columns_of_one(at.count, n), parts = (at.count + most - 1) / most;
   Room room(stream);
   double* const part = room.take<double>(parts * n);
   each(
@@ -195,6 +193,7 @@ AGF_CORE AGF_APART void DesignCuda<T>::combine(Stream stream, Columns at, const 
         for (std::size_t p = 0; p < parts; ++p) sum += part[p * n + i];
         out[i] = sum;
       });
+#endif
 }
 
 template <typename T>

@@ -3,14 +3,16 @@
 
 #include <stddef.h>
 
+#include <cmath>
+#include <limits>
+
 #include "agf/column_loops.hpp"
 #include "agf/entries.hpp"
 #include "block/containers.hpp"
 
 namespace AGF_SPACE::cuda {
 
-// x <- R^-T x. Until all is known x has numbers that are still to be divided, since whoever divided one would be read
-// meanwhile.
+// x <- R^-T x. All read a number of x when its turn comes, so it stays undivided until the end.
 struct Forward {
   size_t k, ld;
   const double *r, *inverse;

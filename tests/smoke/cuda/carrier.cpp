@@ -118,11 +118,15 @@ std::vector<double> parameters(const agf::State& state) {
   return theta;
 }
 
+// Columns in general position; some equal, opposite, and sums of others; or two that differ by little, for which a path
+// needs columns made orthonormal.
+enum class Columns { general, dependent, near };
+
 // A member of calls on diagonal networks: data, beside the same on the CPU, and where it begins.
 template <typename T>
 struct Diagonal {
-  Diagonal(std::size_t n, std::size_t d, std::size_t depth, double log_scale, bool dependent, unsigned seed)
-      : columns(inputs(n, d, dependent, seed)),
+  Diagonal(std::size_t n, std::size_t d, std::size_t depth, double log_scale, Columns kind, unsigned seed)
+      : columns(inputs(n, d, kind, seed)),
         y(numbers(n, seed + 100)),
         host(columns.data(), y.data(), n, d, depth),
         device(0, {}, columns.data(), room.take(y.data(), n), n, d, depth, true) {
@@ -142,10 +146,10 @@ struct Diagonal {
     const auto wide = smoke::normal(size, seed);
     return std::vector<T>(wide.begin(), wide.end());
   }
-  // Where `dependent`, some columns are equal, opposite, and sums of others.
-  static std::vector<T> inputs(std::size_t n, std::size_t d, bool dependent, unsigned seed) {
+  static std::vector<T> inputs(std::size_t n, std::size_t d, Columns kind, unsigned seed) {
     std::vector<T> x = numbers(n * d, seed);
-    for (std::size_t e = 0; dependent && e < n; ++e) {
+    for (std::size_t e = 0; kind == Columns::near && e < n; ++e) x[n + e] = x[e] + T(1e-7) * x[n + e];
+    for (std::size_t e = 0; kind == Columns::dependent && e < n; ++e) {
       x[n + e] = x[e];
       x[2 * n + e] = -x[e];
       x[3 * n + e] = x[4 * n + e] + x[5 * n + e];
@@ -203,9 +207,9 @@ void diagonal_runs(const char* name, const std::vector<const Diagonal<T>*>& netw
 }
 
 template <typename T>
-void diagonal(std::size_t n, std::size_t d, std::size_t depth, bool dependent, bool adaptive) {
-  const Diagonal<T> small(n, d, depth, depth == 2 ? -20 : -3, dependent, 1);
-  const Diagonal<T> other(n, d, depth, depth == 2 ? -2 : -1, dependent, 2);
+void diagonal(std::size_t n, std::size_t d, std::size_t depth, Columns kind, bool adaptive) {
+  const Diagonal<T> small(n, d, depth, depth == 2 ? -20 : -3, kind, 1);
+  const Diagonal<T> other(n, d, depth, depth == 2 ? -2 : -1, kind, 2);
   const std::vector<const Diagonal<T>*> networks{&small, &other, &small};
   agf::DiagonalPathOptions following;
   following.depth = depth;
@@ -298,14 +302,15 @@ int carrier_failures() {
   for (const std::size_t depth : {std::size_t{2}, std::size_t{3}}) {
     for (const bool adaptive : {false, true}) {
       if (depth == 2 && adaptive) continue;
-      diagonal<double>(20, 7, depth, false, adaptive);
+      diagonal<double>(20, 7, depth, Columns::general, adaptive);
       // More columns than samples: all of these may be felt at a time.
-      diagonal<double>(6, 20, depth, false, adaptive);
-      diagonal<double>(30, 9, depth, true, adaptive);
+      diagonal<double>(6, 20, depth, Columns::general, adaptive);
+      diagonal<double>(30, 9, depth, Columns::dependent, adaptive);
     }
-    diagonal<float>(15, 12, depth, false, false);
+    diagonal<float>(15, 12, depth, Columns::general, false);
   }
   // Long enough for the Gram matrix of all columns, and for threads to share each loop.
-  diagonal<double>(60, 80, 2, false, false);
+  diagonal<double>(60, 80, 2, Columns::general, false);
+  diagonal<double>(40, 24, 2, Columns::near, false);
   return failures;
 }
