@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 #include <utility>
 
 #include "call.hpp"
@@ -14,6 +13,7 @@
 #include "block/few.cuh"
 #else
 #include "host.hpp"
+#include "widen.cuh"
 #endif
 
 namespace AGF_SPACE::cuda {
@@ -122,14 +122,7 @@ DesignCuda<T>::DesignCuda(int device, Stream stream, const T* columns, std::size
 
 template <typename T>
 const double* DesignCuda<T>::in_double(Room& room) const {
-  if constexpr (std::is_same_v<T, double>) {
-    return x_;
-  } else {
-    const T* const x = x_;
-    double* const wide = room.take<double>(n_ * d_);
-    each(room.stream(), n_ * d_, AGF_LAMBDA(std::size_t e) { wide[e] = static_cast<double>(x[e]); });
-    return wide;
-  }
+  return widened(room, x_, n_ * d_);
 }
 #endif
 
