@@ -9,6 +9,7 @@
 
 #include "block/crew.cuh"
 #include "block/entries.hpp"
+#include "block/systems.cuh"
 
 namespace AGF_SPACE {
 
