@@ -94,15 +94,20 @@ AGF_CORE bool Coupled::factor(double shift) {
     };
   };
   faint_systems_.factor(count, nullptr, 1, shifted, failed);
-  entries(count, m, [=](std::size_t j, std::size_t e) { border[e] = degree * f[e + j]; });
+  const auto take = [=](std::size_t j) {
+    for (std::size_t e = 0; e < m; ++e) border[j * m + e] = degree * f[j * (m + 1) + e];
+  };
   const auto eliminate = [=](std::size_t j) {
     schur[j] =
         failed[j] ? 0 : shift - degree * f[j * (m + 1) + m] - rates[j] * dot(m, coupling + j * m, border + j * m);
   };
   if (degree != 0) {
-    faint_systems_.solve(count, nullptr, failed, border, m, eliminate);
+    faint_systems_.solve(count, nullptr, failed, border, m, take, eliminate);
   } else {
-    each(count, m, eliminate);
+    each(count, m, [=](std::size_t j) {
+      take(j);
+      eliminate(j);
+    });
   }
   return every(count, [=](std::size_t j) { return schur[j] > 0; });
 }
@@ -160,19 +165,20 @@ AGF_CORE bool Coupled::solve(const Array<int>&, double* x) {
   const double *const u = faint_.direction.data(), *const rates = linear_rates_.data(),
                       *const coupling = faint_coupling_.data(), *const border = faint_border_.data(),
                       *const schur = faint_schur_.data();
-  each(count, 4 * m, [=](std::size_t j) {
+  const auto push_on = [=](std::size_t j) {
     double *row = rows + j * (m + 1), *push = pushes + j * m;
     row[m] += rates[j] * dot(m, u + j * m, push);
     sphere::project(m, u + j * m, push);
     for (std::size_t e = 0; e < m; ++e) row[e] += rates[j] * push[e];
-  });
-  faint_systems_.solve(count, nullptr, faint_failed_.data(), rows, m + 1, [=](std::size_t j) {
+  };
+  const auto grow = [=](std::size_t j) {
     double* row = rows + j * (m + 1);
     row[m] = (row[m] + rates[j] * dot(m, coupling + j * m, row)) / schur[j];
     for (std::size_t e = 0; e < m; ++e) row[e] += border[j * m + e] * row[m];
     // A Jacobian of some steps ago belongs to another chart.
     sphere::project(m, u + j * m, row);
-  });
+  };
+  faint_systems_.solve(count, nullptr, faint_failed_.data(), rows, m + 1, push_on, grow);
   return true;
 }
 

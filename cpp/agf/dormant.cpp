@@ -25,7 +25,7 @@ AGF_TABLE double forgetting = 36, at_rest = 1e-6;
 // Beyond these the matrices of all neurons no longer fit comfortably: conjugate gradients instead.
 AGF_TABLE std::size_t most_dense_params = 512, most_dense_entries = 60'000'000;
 
-class DormantField final : public Field {
+class DormantField final : public StiffField {
  public:
   AGF_CORE DormantField(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual,
                         std::size_t count, Accuracy accuracy)
@@ -56,21 +56,45 @@ class DormantField final : public Field {
 
   AGF_CORE Shape shape() const { return Shape{true, ramp_.empty() ? nullptr : ramp_.data()}; }
 
-  AGF_CORE void rhs(const Array<int>& which, const double* y, double* f) override {
+  AGF_CORE bool stage(const Array<int>& which, const double* y, const double* add, double* x) override {
     const std::size_t count = which.size(), m = m_;
-    points_.resize(count * m);
     const int* const at = which.data();
     const double* const u = direction.data();
-    double* const points = points_.data();
-    each_entry(count, m, [=](std::size_t k, std::size_t e) {
-      points[k * m + e] = u[static_cast<std::size_t>(at[k]) * m + e] + y[k * (m + 1) + e];
-    });
-    evaluate(count);
-    const double* const slopes = slopes_.data();
+    if (y) {
+      points_.resize(count * m);
+      double* const points = points_.data();
+      each_entry(count, m, [=](std::size_t k, std::size_t e) {
+        points[k * m + e] = u[static_cast<std::size_t>(at[k]) * m + e] + y[k * (m + 1) + e];
+      });
+      evaluate(count);
+    }
+    const double *const slopes = slopes_.data(), *const coupling = coupling_.data(), *const shift = shift_.data();
+    const char* const lost = failed.data();
     const double kappa = kappa_;
-    each_task(count, [=](std::size_t k) {
-      sphere::flow(m, kappa, u + static_cast<std::size_t>(at[k]) * m, y + k * (m + 1), slopes + k * m, f + k * (m + 1));
-    });
+    const auto flow = [=](std::size_t k) {
+      const std::size_t first = k * (m + 1);
+      if (y) sphere::flow(m, kappa, u + static_cast<std::size_t>(at[k]) * m, y + first, slopes + k * m, x + first);
+      for (std::size_t e = first; e <= first + m; ++e) x[e] = y ? x[e] + add[e] : add[e];
+    };
+    const auto grow = [=](std::size_t k) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      double* const row = x + k * (m + 1);
+      if (lost[i])
+        for (std::size_t e = 0; e <= m; ++e) row[e] = 0;
+      else
+        row[m] = (row[m] + dot(m, coupling + i * m, row)) / shift[i];
+    };
+    if (dense_) {
+      systems_.solve(count, at, lost, x, m + 1, flow, grow);
+      return true;
+    }
+    each_task(count, flow);
+    for (std::size_t k = 0; k < count; ++k) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      if (!failed[i] && !krylov(i, x + k * (m + 1))) failed[i] = 1;
+    }
+    each_task(count, grow);
+    return true;
   }
 
   // F at v = 0 to the neurons' own rows of f, and the gradient there for the Jacobian.
@@ -139,31 +163,6 @@ class DormantField final : public Field {
       return [=](std::size_t a, std::size_t b) { return a == b ? by - own[a * m + b] : -own[a * m + b]; };
     };
     systems_.factor(which.size(), at, 2, shifted, lost);
-  }
-
-  AGF_CORE bool solve(const Array<int>& which, double* x) override {
-    const std::size_t m = m_;
-    const int* const at = which.data();
-    const char* const lost = failed.data();
-    const double *const coupling = coupling_.data(), *const shift = shift_.data();
-    const auto grow = [=](std::size_t k) {
-      const auto i = static_cast<std::size_t>(at[k]);
-      double* const row = x + k * (m + 1);
-      if (lost[i])
-        for (std::size_t e = 0; e <= m; ++e) row[e] = 0;
-      else
-        row[m] = (row[m] + dot(m, coupling + i * m, row)) / shift[i];
-    };
-    if (dense_) {
-      systems_.solve(which.size(), at, lost, x, m + 1, grow);
-      return true;
-    }
-    for (std::size_t k = 0; k < which.size(); ++k) {
-      const auto i = static_cast<std::size_t>(at[k]);
-      if (!failed[i] && !krylov(i, x + k * (m + 1))) failed[i] = 1;
-    }
-    each_task(which.size(), grow);
-    return true;
   }
 
   // Those of the list where by the latest linearisation every tangent displacement decays faster than e^{-rate s}; the
@@ -277,10 +276,8 @@ class DormantField final : public Field {
       const auto i = static_cast<std::size_t>(at[k]);
       const double *const ui = u + i * m, *const bu = bent + k * m;
       out[((own ? i : k) * m + a) * m + b] =
-          sphere::project_entry(hessian[(k * m + a) * m + b], ui[a], ui[b], bu[a], bu[b], along[k]);
-    });
-    each_entry(count, m, [=](std::size_t k, std::size_t a) {
-      out[((own ? static_cast<std::size_t>(at[k]) : k) * m + a) * m + a] -= radial[k];
+          sphere::project_entry(hessian[(k * m + a) * m + b], ui[a], ui[b], bu[a], bu[b], along[k]) -
+          (a == b ? radial[k] : 0);
     });
   }
 

@@ -48,17 +48,19 @@ class Systems {
     }
   }
 
-  // A x = b in place for one right-hand side each, rows of so many numbers, of which the first n are b; those that
-  // failed are left alone. after(k) follows the k-th, whether or not it failed.
-  template <typename After>
+  // A x = b in place for one right-hand side each, rows of so many numbers, of which the first n are b; not for those
+  // that failed. before(k) and after(k) go before and after the k-th, whether or not it failed.
+  template <typename Before, typename After>
   AGF_CORE void solve(std::size_t count, const int* places, const char* failed, double* rows, std::size_t stride,
-                      const After& after) {
+                      const Before& before, const After& after) {
     double* const factors = factors_.data();
     const std::size_t n = n_;
 #if defined(AGF_BLOCK)
     if (cuda::one_a_thread(systems_, n))
-      return cuda::share(1, cuda::SolveAlone<After>{systems_, n, count, factors, places, failed, rows, stride, after});
+      return cuda::share(
+          1, cuda::SolveAlone<Before, After>{systems_, n, count, factors, places, failed, rows, stride, before, after});
 #endif
+    each_task(count, before);
     for (std::size_t k = 0; k < count; ++k) {
       const std::size_t place = place_of(k, places);
       if (!failed[place]) backend_.cholesky_solve(n, factors + place * n * n, rows + k * stride, 1);

@@ -48,7 +48,7 @@ struct FactorAlone {
   }
 };
 
-template <typename After>
+template <typename Before, typename After>
 struct SolveAlone {
   static constexpr bool apart = true;
   std::size_t systems, n, count;
@@ -57,6 +57,7 @@ struct SolveAlone {
   const char* failed;
   double* rows;
   std::size_t stride;
+  Before before;
   After after;
 
   AGF_DEVICE void operator()(const Team& team) const {
@@ -64,6 +65,7 @@ struct SolveAlone {
     for (std::size_t k = team.thread(); k < count; k += crew_width) {
       const std::size_t place = places ? static_cast<std::size_t>(places[k]) : k;
       double* const row = rows + k * stride;
+      before(k);
       if (!failed[place]) {
         for (std::size_t i = 0; i < n; ++i) x[i * crew_width] = row[i];
         alone::cholesky_solve(system_at(factors, systems, n, place), x, crew_width);
