@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "alone.cuh"
+#include "algebra/alone.cuh"
 #include "block/crew.cuh"
 
 namespace AGF_SPACE::cuda {
@@ -18,7 +18,7 @@ AGF_CORE inline bool one_a_thread(std::size_t systems, std::size_t n) {
 }
 
 // A thread's system among so many, of which it is the one in this place.
-AGF_DEVICE alone::Entries system_at(double* factors, std::size_t systems, std::size_t n, std::size_t place) {
+AGF_DEVICE algebra::alone::Entries system_at(double* factors, std::size_t systems, std::size_t n, std::size_t place) {
   return {factors + place, static_cast<unsigned>(n), systems};
 }
 
@@ -35,13 +35,13 @@ struct FactorAlone {
   AGF_DEVICE void operator()(const Team& team) const {
     for (std::size_t k = team.thread(); k < count; k += crew_width) {
       const std::size_t place = places ? static_cast<std::size_t>(places[k]) : k;
-      const alone::Entries own = system_at(factors, systems, n, place);
+      const algebra::alone::Entries own = system_at(factors, systems, n, place);
       bool fine = true;
       for (int time = 0; time < times && fine; ++time) {
         const auto entry = matrix(k, time);
         for (unsigned i = 0; i < own.n; ++i)
           for (unsigned j = 0; j <= i; ++j) own(i, j) = entry(i, j);
-        fine = alone::cholesky(own);
+        fine = algebra::alone::cholesky(own);
       }
       failed[place] = fine ? 0 : 1;
     }
@@ -68,7 +68,7 @@ struct SolveAlone {
       before(k);
       if (!failed[place]) {
         for (std::size_t i = 0; i < n; ++i) x[i * crew_width] = row[i];
-        alone::cholesky_solve(system_at(factors, systems, n, place), x, crew_width);
+        algebra::alone::cholesky_solve(system_at(factors, systems, n, place), x, crew_width);
         for (std::size_t i = 0; i < n; ++i) row[i] = x[i * crew_width];
       }
       after(k);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "../check.hpp"
-#include "alone.cuh"
+#include "algebra/alone.cuh"
 #include "leaves.hpp"
 #include "room.hpp"
 
@@ -373,9 +373,9 @@ struct Alone {
   int* ok;
   AGF_DEVICE void operator()(const Team& team) const {
     for (unsigned k = team.thread(); k < systems; k += width) {
-      const alone::Entries own{factors + k, n, systems};
-      ok[k] = alone::cholesky(own) ? 1 : 0;
-      if (ok[k]) alone::cholesky_solve(own, x + k, systems);
+      const algebra::alone::Entries own{factors + k, n, systems};
+      ok[k] = algebra::alone::cholesky(own) ? 1 : 0;
+      if (ok[k]) algebra::alone::cholesky_solve(own, x + k, systems);
     }
   }
 };

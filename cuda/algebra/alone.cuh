@@ -6,9 +6,9 @@
 #include <float.h>
 #include <stddef.h>
 
-#include "algebra.cuh"
+#include "algebra/panels.cuh"
 
-namespace AGF_SPACE::cuda::alone {
+namespace AGF_SPACE::cuda::algebra::alone {
 
 struct Entries {
   double* at;
@@ -38,7 +38,7 @@ AGF_DEVICE bool cholesky(const Entries& a) {
       }
       if (i == j) {
         if (!(sum[0] > 0 && sum[0] <= DBL_MAX)) return false;
-        inverse = algebra::inverse_root(sum[0]);
+        inverse = inverse_root(sum[0]);
         sum[0] = 1;
       }
 #pragma unroll
@@ -66,4 +66,4 @@ AGF_DEVICE void cholesky_solve(const Entries& l, double* x, unsigned width) {
   }
 }
 
-}  // namespace AGF_SPACE::cuda::alone
+}  // namespace AGF_SPACE::cuda::algebra::alone
