@@ -17,8 +17,7 @@ AGF_CORE inline std::size_t items_at_once(std::size_t items, std::size_t numbers
 #elif defined(AGF_BLOCK)
   constexpr std::size_t most_numbers = std::size_t{1} << 17;  // many blocks share a device's memory
 #else
-  // Enough to fill a device, and few enough that the arrays of a chunk stay in its cache from one loop to the next.
-  constexpr std::size_t most_numbers = std::size_t{1} << 20;
+  constexpr std::size_t most_numbers = std::size_t{1} << 22;
 #endif
   return std::min(items, std::max(least, most_numbers / std::max<std::size_t>(1, numbers)));
 }
