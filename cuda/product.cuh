@@ -148,13 +148,41 @@ struct Product {
             partial[(which * m + i) * n + j] = shared[r * slice_stride + s];
           }
         } else {
-          const auto column = then.of(member, j);
-          for (unsigned r = thread / lanes; r < Sums::slice_high; r += width / lanes) {
-            const size_t i = top + Sums::row(slice, r);
-            if (i >= m) break;
-            column(i, shared[r * slice_stride + s]);
-          }
+          give(then.of(member, j), slice, top, thread / lanes, shared + s);
         }
+      }
+    }
+  }
+
+ private:
+  static constexpr unsigned step = width / lanes;
+
+  // A slice's entries in one column, from the row `first` on.
+  template <typename Column>
+  AGF_DEVICE void give(const Column& column, int slice, size_t top, unsigned first, const T* sums) const {
+    if constexpr (requires { Column::ahead; }) {
+      // What they are added to is asked for several times before the first of them is written: to wait for memory one
+      // after the other took a third as long as the product.
+#pragma unroll 1
+      for (unsigned r = first; r < Sums::slice_high; r += Column::ahead * step) {
+        T before[Column::ahead];
+        bool there[Column::ahead];
+#pragma unroll
+        for (unsigned q = 0; q < Column::ahead; ++q) {
+          const size_t i = top + Sums::row(slice, r + q * step);
+          there[q] = r + q * step < Sums::slice_high && i < m;
+          before[q] = there[q] ? column.before(i) : T(0);
+        }
+#pragma unroll
+        for (unsigned q = 0; q < Column::ahead; ++q)
+          if (there[q])
+            column.put(top + Sums::row(slice, r + q * step), sums[(r + q * step) * slice_stride], before[q]);
+      }
+    } else {
+      for (unsigned r = first; r < Sums::slice_high; r += step) {
+        const size_t i = top + Sums::row(slice, r);
+        if (i >= m) break;
+        column(i, sums[r * slice_stride]);
       }
     }
   }
