@@ -20,6 +20,27 @@ struct Operand {
   bool across;
 };
 
+// Numbers on their way from memory to a tile are in no register: a block then needs so few that another one runs beside
+// it. They are there once the threads that asked for them have waited, and met at a barrier.
+template <typename T>
+AGF_DEVICE void bring(T* to, const T* from, bool there) {
+#if defined(__CUDA_ARCH__)
+  // Of a number that is not there no byte is read, and all are zero.
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;"
+               :
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(to))), "l"(from), "n"(sizeof(T)),
+                 "r"(there ? static_cast<unsigned>(sizeof(T)) : 0u)
+               : "memory");
+#else
+  *to = there ? *from : T(0);
+#endif
+}
+AGF_DEVICE void wait_for_brought() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.wait_all;" : : : "memory");
+#endif
+}
+
 // A thread's share of one operand's tiles, brought from memory before they are used: `rounds` numbers of each of some
 // rows, which lie along the memory. Threads of a warp share rows of 32 bytes, what memory hands out at once, where
 // those are inner indices: their neighbours are other outer indices, and so they do not meet in a bank when they write.
@@ -41,27 +62,19 @@ class Share {
             (across_ ? outer : inner) + along_) {}
 
   // The next tile's numbers, of which `left` inner indices are there.
-  AGF_DEVICE void fetch(size_t left) {
+  AGF_DEVICE void fetch(size_t left, T* tile) {
     const unsigned inners = left < deep ? static_cast<unsigned>(left) : deep;
     const unsigned length = across_ ? outers_ : inners, rows = across_ ? inners : outers_;
 #pragma unroll
     for (unsigned r = 0; r < count / rounds; ++r) {
 #pragma unroll
-      for (unsigned q = 0; q < rounds; ++q)
-        mine_[r][q] = row_ + r * step_ < rows && along_ + q * lanes_ < length ? at_[r * jump_ + q * lanes_] : T(0);
-    }
-    at_ += ahead_;
-  }
-
-  AGF_DEVICE void keep(T* tile) const {
-#pragma unroll
-    for (unsigned r = 0; r < count / rounds; ++r) {
-#pragma unroll
       for (unsigned q = 0; q < rounds; ++q) {
         const unsigned row = row_ + r * step_, along = along_ + q * lanes_;
-        tile[across_ ? row * stride + along : along * stride + row] = mine_[r][q];
+        bring(tile + (across_ ? row * stride + along : along * stride + row), at_ + r * jump_ + q * lanes_,
+              row < rows && along < length);
       }
     }
+    at_ += ahead_;
   }
 
  private:
@@ -74,7 +87,6 @@ class Share {
   unsigned lanes_, step_, along_, row_, outers_;
   size_t jump_, ahead_;
   const T* at_;
-  T mine_[count / rounds][rounds];
 };
 
 // then(member, i, j, (op(A) op(B))_ij) for every entry of every matrix of a batch. What it needs of a column is taken
@@ -110,25 +122,25 @@ struct Product {
     Sums sums(thread);
     ShareA a_share(a, member, top, m, first, thread);
     ShareB b_share(b, member, left, n, first, thread);
-    a_share.fetch(inners);
-    b_share.fetch(inners);
+    a_share.fetch(inners, shared);
+    b_share.fetch(inners, shared + a_size);
     unsigned turn = 0;
     for (bool more = inners > 0; more;) {
-      T* const a_tile = shared + turn * (a_size + b_size);
-      T* const b_tile = a_tile + a_size;
-      a_share.keep(a_tile);
-      b_share.keep(b_tile);
-      // Two tiles take turns: what is written next is no longer read by anybody who has passed here.
+      T* const now = shared + turn * (a_size + b_size);
+      wait_for_brought();
+      // Two tiles take turns: the other one is no longer read by anybody who has passed here.
       team.barrier();
+      turn ^= 1u;
       more = inners > Tile::deep;
       if (more) {
         inners -= Tile::deep;
-        a_share.fetch(inners);
-        b_share.fetch(inners);
+        T* const next = shared + turn * (a_size + b_size);
+        a_share.fetch(inners, next);
+        b_share.fetch(inners, next + a_size);
       }
-      sums.add(a_tile, b_tile);
-      turn ^= 1u;
+      sums.add(now, now + a_size);
     }
+    wait_for_brought();  // the zeros of no inner indices
 
     // Neighbours in memory are made by neighbours, and the code of `then` stands here once.
 #pragma unroll 1
