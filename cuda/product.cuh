@@ -132,13 +132,13 @@ struct Product {
       team.barrier();
       turn ^= 1u;
       more = inners > Tile::deep;
-      if (more) {
+      sums.add(now, now + a_size, [&] {
+        if (!more) return;
         inners -= Tile::deep;
         T* const next = shared + turn * (a_size + b_size);
         a_share.fetch(inners, next);
         b_share.fetch(inners, next + a_size);
-      }
-      sums.add(now, now + a_size);
+      });
     }
     wait_for_brought();  // the zeros of no inner indices
 

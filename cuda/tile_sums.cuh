@@ -89,7 +89,10 @@ class TileSums<T, TileOf<high, wide, deep, rows, columns, at_once>> {
     }
   }
 
-  AGF_DEVICE void add(const T* a, const T* b) {
+  // `meanwhile` is done by the way: it sends for the next tiles.
+  template <typename F>
+  AGF_DEVICE void add(const T* a, const T* b, const F& meanwhile) {
+    meanwhile();
 #pragma unroll
     for (int q = 0; q < deep; ++q) {
       T a_mine[rows], b_mine[columns];
@@ -119,8 +122,8 @@ class TileSums<T, TileOf<high, wide, deep, rows, columns, at_once>> {
   }
 
  private:
-  // Columns lie next to those of the neighbour in 16 bytes each, so that eight threads meet in no bank; the few rows that
-  // a warp reads do not meet anyway.
+  // Columns lie next to those of the neighbour in 16 bytes each, so that eight threads meet in no bank; the few rows
+  // that a warp reads do not meet anyway.
   static constexpr int pack = 16 / sizeof(T);
 
   // The place in the tile of the r-th row or column of a thread: packs, one after the other for the threads.
@@ -181,7 +184,9 @@ class TileSums<double, WarpTileOf<high, wide, deep, rows, columns, at_once>> {
         mine_(thread),
         sum_{} {}
 
-  AGF_DEVICE void add(const double* a, const double* b) {
+  // `meanwhile` is done while the tensor cores are busy with the first pieces.
+  template <typename F>
+  AGF_DEVICE void add(const double* a, const double* b, const F& meanwhile) {
 #pragma unroll
     for (unsigned first = 0; first < deep; first += Piece::deep) {
       const double* const left_at = a + first * tile_stride<high> + warp_down_ * rows;
@@ -202,8 +207,10 @@ class TileSums<double, WarpTileOf<high, wide, deep, rows, columns, at_once>> {
           left[q] = left_at[mine_.left_inner(q) * tile_stride<high> + r * Piece::high + mine_.left_row(q)];
 #pragma unroll
         for (unsigned s = 0; s < along; ++s) multiply(left, right[s], sum_[r][s]);
+        if (first == 0 && r == 0) meanwhile();
       }
 #else
+      if (first == 0) meanwhile();
       for (unsigned r = 0; r < down; ++r) {
         for (unsigned s = 0; s < along; ++s) {
           for (unsigned e = 0; e < 4; ++e) {
@@ -237,7 +244,8 @@ class TileSums<double, WarpTileOf<high, wide, deep, rows, columns, at_once>> {
   // sum += left right of a warp.
   AGF_DEVICE static void multiply(const double (&left)[8], const double (&right)[4], double (&sum)[4]) {
 #if __CUDA_ARCH__ >= 900
-    asm("mma.sync.aligned.m16n8k16.row.col.f64.f64.f64.f64 "
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f64.f64.f64.f64 "
         "{%0, %1, %2, %3}, {%4, %5, %6, %7, %8, %9, %10, %11}, {%12, %13, %14, %15}, {%0, %1, %2, %3};"
         : "+d"(sum[0]), "+d"(sum[1]), "+d"(sum[2]), "+d"(sum[3])
         : "d"(left[0]), "d"(left[1]), "d"(left[2]), "d"(left[3]), "d"(left[4]), "d"(left[5]), "d"(left[6]),
@@ -248,9 +256,9 @@ class TileSums<double, WarpTileOf<high, wide, deep, rows, columns, at_once>> {
     for (int q = 0; q < 4; ++q) {
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
-            : "+d"(sum[2 * half]), "+d"(sum[2 * half + 1])
-            : "d"(left[2 * q + half]), "d"(right[q]));
+        asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                     : "+d"(sum[2 * half]), "+d"(sum[2 * half + 1])
+                     : "d"(left[2 * q + half]), "d"(right[q]));
     }
 #endif
   }
