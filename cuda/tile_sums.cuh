@@ -56,7 +56,7 @@ struct Tiles<float> {
 };
 template <>
 struct Tiles<double> {
-  using Large = WarpTileOf<128, 64, 16, 32, 32>;
+  using Large = WarpTileOf<128, 128, 16, 64, 32>;
   using Small = TileOf<32, 32, 16, 4, 4, 6>;
 };
 #endif
