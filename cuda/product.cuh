@@ -204,17 +204,16 @@ struct Product {
 
 // Into how many parts the inner index is cut, where tiles are too few to keep a device busy, or leave much of it idle
 // in their last round: as many as take a device of 132 multiprocessors least time, whichever one it is that runs them.
-// A part that is written and read once more costs a tile about as much as so many steps of the inner index.
+// A part that is written and read once more costs a tile about as much as so many steps of the inner index. Parts of
+// no more than eight rounds keep their room small, and what saves less than a sixteenth is not worth any.
 inline size_t parts_of(size_t tiles, size_t k, size_t at_once) {
   constexpr size_t multiprocessors = 132, least = 256, most = 64, once_more = 64;
-  const auto rounds = [&](size_t blocks) {
-    const size_t together = multiprocessors * at_once;
-    return (blocks + together - 1) / together;
-  };
+  const size_t together = multiprocessors * at_once;
+  const auto rounds = [&](size_t blocks) { return (blocks + together - 1) / together; };
   size_t best = 1, cost = rounds(tiles) * k;
-  for (size_t parts = 2; parts <= std::min(most, k / least); ++parts) {
+  for (size_t parts = 2; parts <= std::min({most, k / least, 8 * together / tiles}); ++parts) {
     const size_t steps = rounds(tiles * parts) * ((k + parts - 1) / parts + once_more);
-    if (steps < cost) best = parts, cost = steps;
+    if (steps + steps / 16 < cost) best = parts, cost = steps;
   }
   return best;
 }
