@@ -41,8 +41,8 @@ AGF_DEVICE void wait_for_brought() {
 #endif
 }
 
-// A thread's share of one operand's tiles, brought from memory before they are used: `rounds` numbers of each of some
-// rows, which lie along the memory. Threads of a warp share rows of 32 bytes, what memory hands out at once, where
+// A thread's share of one operand's tiles, sent for before they are used: `rounds` numbers of each of some rows, which
+// lie along the memory. Threads of a warp share rows of 32 bytes, what memory hands out at once, where
 // those are inner indices: their neighbours are other outer indices, and so they do not meet in a bank when they write.
 template <typename T, int extent, int deep, int width>
 class Share {
@@ -61,7 +61,7 @@ class Share {
         at_(from.at + member * from.step + (across_ ? inner + row_ : outer + row_) * from.stride +
             (across_ ? outer : inner) + along_) {}
 
-  // The next tile's numbers, of which `left` inner indices are there.
+  // Sends for the next tile's numbers, of which `left` inner indices are there.
   AGF_DEVICE void fetch(size_t left, T* tile) {
     const unsigned inners = left < deep ? static_cast<unsigned>(left) : deep;
     const unsigned length = across_ ? outers_ : inners, rows = across_ ? inners : outers_;
@@ -173,8 +173,8 @@ struct Product {
   template <typename Column>
   AGF_DEVICE void give(const Column& column, int slice, size_t top, unsigned first, const T* sums) const {
     if constexpr (requires { Column::ahead; }) {
-      // What they are added to is asked for several times before the first of them is written: to wait for memory one
-      // after the other took a third as long as the product.
+      // What several of them are added to is asked for before the first is written: one after the other, each would
+      // wait for memory by itself.
 #pragma unroll 1
       for (unsigned r = first; r < Sums::slice_high; r += Column::ahead * step) {
         T before[Column::ahead];
@@ -232,7 +232,8 @@ AGF_CORE void run_product([[maybe_unused]] Stream stream, Product<T, Tile, Then>
   kernel.partial = nullptr;
   share(tiles, kernel);
 #else
-  const size_t wanted = parts_of(tiles, kernel.k, Tile::at_once);
+  // Eight warps keep a multiprocessor busy by themselves; a second block fills their pauses, and takes its time.
+  const size_t wanted = parts_of(tiles, kernel.k, Tile::threads < 256 ? Tile::at_once : 1);
   kernel.part = kernel.k;
   kernel.parts = 1;
   if (wanted > 1) {
