@@ -171,4 +171,17 @@ if(AGF_CUDA_SHIM AND AGF_CUDA_SMOKE)
   add_custom_command(
     TARGET agf_shim_smoke POST_BUILD COMMAND "${CMAKE_COMMAND}" -E copy_if_different ${AGF_BLAS_FILES}
                                              "$<TARGET_FILE_DIR:agf_shim_smoke>")
+  # Products alone, as wide as on a GPU, where threads of the system are too slow for the rest.
+  agf_shim_sources(AGF_SHIM_PRODUCTS wide_ "${CMAKE_CURRENT_SOURCE_DIR}/tests/smoke/cuda/kernels.cu"
+                   "${CMAKE_CURRENT_SOURCE_DIR}/cuda/product.cu")
+  file(CONFIGURE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/shim/wide_main.cpp"
+       CONTENT "int kernel_failures();\nint main() { return kernel_failures(); }\n" @ONLY)
+  add_executable(agf_shim_products EXCLUDE_FROM_ALL ${AGF_SHIM_PRODUCTS} "${CMAKE_CURRENT_BINARY_DIR}/shim/wide_main.cpp"
+                                                    cuda/shim.cpp cuda/device_host.cpp)
+  target_include_directories(agf_shim_products PRIVATE cuda tests/smoke/cuda)
+  target_compile_options(agf_shim_products PRIVATE -Wno-unknown-pragmas)
+  target_link_libraries(agf_shim_products PRIVATE agf_flags Threads::Threads)
+  if(AGF_SANITIZE MATCHES "thread")
+    target_compile_definitions(agf_shim_products PRIVATE AGF_SHIM_THREADS)
+  endif()
 endif()

@@ -7,6 +7,10 @@
 #include "each.cuh"
 #include "neurons.cuh"
 
+#if defined(AGF_BLOCK)
+#include "block/few.cuh"
+#endif
+
 namespace AGF_SPACE::cuda {
 
 // (z, s, g) <- (sigma(z), sigma'(z), sigma''(z) g)
@@ -26,6 +30,37 @@ struct Sloped {
 template <typename T>
 AGF_CORE void DenseCuda<T>::curve_terms(Stream stream, Neurons at, const T* r, bool bent, T* ww, T* wa) const {
   const std::size_t count = at.count, d = d_;
+  const double scale = 1 / static_cast<double>(n_);
+#if defined(AGF_BLOCK)
+  if (few(d, bent ? d : c_, n_)) {
+    // Entry by entry, from columns `from` on of ww and wa side by side.
+    const std::size_t c = c_, from = bent ? 0 : d, width = d + c - from, most = chunk(n_, count * 2);
+    Room room(stream);
+    T* const s = room.take<T>(most * count);
+    T* const g = room.take<T>(most * count);
+    for (std::size_t first = 0; first < n_; first += most) {
+      const std::size_t b = std::min(most, n_ - first);
+      const bool more = first > 0;
+      const T* const x = x_ + first * d;
+      const T* const rows = r + first * c;
+      over_neurons(stream, at, b, Sloped{}, unkept(analysed(x, at.theta, nullptr)), later(s),
+                   projected(rows, at.theta, g));
+      long_sums(
+          count * d * width, b,
+          [=](std::size_t e, std::size_t i) {
+            const std::size_t j = e / width / d, u = e / width % d, v = from + e % width;
+            const T part = (v < d ? g : s)[i * count + j] * x[i * d + u];
+            return part * (v < d ? x[i * d + v] : rows[i * c + v - d]);
+          },
+          [=](std::size_t e, double sum) {
+            const std::size_t row = e / width, v = from + e % width;
+            T* const to = v < d ? ww + row * d + v : wa + row * c + v - d;
+            *to = more ? *to + scale * sum : scale * sum;
+          });
+    }
+    return;
+  }
+#endif
   const std::size_t most = chunk(n_, count * (2 + 2 * d));
   Room room(stream);
   T* const s = room.take<T>(most * count);
@@ -33,7 +68,6 @@ AGF_CORE void DenseCuda<T>::curve_terms(Stream stream, Neurons at, const T* r, b
   // Of neuron j: sigma' x and sigma'' g x, (b, d) each.
   T* const sloped = room.take<T>(most * count * d);
   T* const weighted = bent ? room.take<T>(most * count * d) : nullptr;
-  const double scale = 1 / static_cast<double>(n_);
   for (std::size_t first = 0; first < n_; first += most) {
     const std::size_t b = std::min(most, n_ - first);
     const double beta = first ? 1 : 0;

@@ -62,8 +62,16 @@ ModularCuda::ModularCuda(int device, const double* x, std::size_t p, const std::
 
 // Where a loop is cut in chunks, its elements are few enough for 32 bits, whose divisions are fast on a device.
 
-// Enough to fill a device, of a bounded room where there are few modes.
-AGF_CORE std::size_t ModularCuda::neurons_at_once(std::size_t count) const { return items_at_once(count, rows(), 64); }
+// Enough to fill a device, and few enough that features, weights and the like stay in its cache from one loop to the
+// next.
+AGF_CORE std::size_t ModularCuda::neurons_at_once(std::size_t count) const {
+#if defined(__CUDACC__) && !defined(AGF_BLOCK)
+  constexpr std::size_t arrays = 4;
+#else
+  constexpr std::size_t arrays = 1;
+#endif
+  return items_at_once(count, arrays * rows(), 64);
+}
 
 AGF_CORE ModularCuda::Form ModularCuda::form() const {
   return {static_cast<unsigned>(modes_),

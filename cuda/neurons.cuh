@@ -59,7 +59,7 @@ struct Bent {
   // Weights of a neuron that a thread holds for all its samples, for the dots beside the product: of one Number, or of
   // three with two dots at most. Longer ones are products of their own.
   static constexpr bool alone = numbers <= 2;
-  static constexpr size_t short_dot = alone ? 16 : 4;
+  static constexpr size_t short_dot = alone ? 12 : 4;
 
   Nonlinearity sigma;
   const T* ramp;

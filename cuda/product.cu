@@ -11,10 +11,12 @@ struct Stored {
     T alpha, beta;
     T* c;
     size_t stride;
-    AGF_DEVICE void operator()(size_t i, T sum) const {
-      T* const to = c + i * stride;
-      *to = beta == T(0) ? alpha * sum : alpha * sum + beta * *to;
+    static constexpr unsigned ahead = 8;
+    AGF_DEVICE T before(size_t i) const { return beta == T(0) ? T(0) : c[i * stride]; }
+    AGF_DEVICE void put(size_t i, T sum, T seen) const {
+      c[i * stride] = beta == T(0) ? alpha * sum : alpha * sum + beta * seen;
     }
+    AGF_DEVICE void operator()(size_t i, T sum) const { put(i, sum, before(i)); }
   };
 
   T alpha, beta;

@@ -20,8 +20,29 @@ struct Operand {
   bool across;
 };
 
-// A thread's share of one operand's tiles, brought from memory before they are used: `rounds` numbers of each of some
-// rows, which lie along the memory. Threads of a warp share rows of 32 bytes, what memory hands out at once, where
+// Numbers on their way from memory to a tile are in no register: a block then needs so few that another one runs beside
+// it. They are there once the threads that asked for them have waited, and met at a barrier.
+template <typename T>
+AGF_DEVICE void bring(T* to, const T* from, bool there) {
+#if defined(__CUDA_ARCH__)
+  // Of a number that is not there no byte is read, and all are zero.
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;"
+               :
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(to))), "l"(from), "n"(sizeof(T)),
+                 "r"(there ? static_cast<unsigned>(sizeof(T)) : 0u)
+               : "memory");
+#else
+  *to = there ? *from : T(0);
+#endif
+}
+AGF_DEVICE void wait_for_brought() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.wait_all;" : : : "memory");
+#endif
+}
+
+// A thread's share of one operand's tiles, sent for before they are used: `rounds` numbers of each of some rows, which
+// lie along the memory. Threads of a warp share rows of 32 bytes, what memory hands out at once, where
 // those are inner indices: their neighbours are other outer indices, and so they do not meet in a bank when they write.
 template <typename T, int extent, int deep, int width>
 class Share {
@@ -40,28 +61,20 @@ class Share {
         at_(from.at + member * from.step + (across_ ? inner + row_ : outer + row_) * from.stride +
             (across_ ? outer : inner) + along_) {}
 
-  // The next tile's numbers, of which `left` inner indices are there.
-  AGF_DEVICE void fetch(size_t left) {
+  // Sends for the next tile's numbers, of which `left` inner indices are there.
+  AGF_DEVICE void fetch(size_t left, T* tile) {
     const unsigned inners = left < deep ? static_cast<unsigned>(left) : deep;
     const unsigned length = across_ ? outers_ : inners, rows = across_ ? inners : outers_;
 #pragma unroll
     for (unsigned r = 0; r < count / rounds; ++r) {
 #pragma unroll
-      for (unsigned q = 0; q < rounds; ++q)
-        mine_[r][q] = row_ + r * step_ < rows && along_ + q * lanes_ < length ? at_[r * jump_ + q * lanes_] : T(0);
-    }
-    at_ += ahead_;
-  }
-
-  AGF_DEVICE void keep(T* tile) const {
-#pragma unroll
-    for (unsigned r = 0; r < count / rounds; ++r) {
-#pragma unroll
       for (unsigned q = 0; q < rounds; ++q) {
         const unsigned row = row_ + r * step_, along = along_ + q * lanes_;
-        tile[across_ ? row * stride + along : along * stride + row] = mine_[r][q];
+        bring(tile + (across_ ? row * stride + along : along * stride + row), at_ + r * jump_ + q * lanes_,
+              row < rows && along < length);
       }
     }
+    at_ += ahead_;
   }
 
  private:
@@ -74,7 +87,6 @@ class Share {
   unsigned lanes_, step_, along_, row_, outers_;
   size_t jump_, ahead_;
   const T* at_;
-  T mine_[count / rounds][rounds];
 };
 
 // then(member, i, j, (op(A) op(B))_ij) for every entry of every matrix of a batch. What it needs of a column is taken
@@ -110,25 +122,25 @@ struct Product {
     Sums sums(thread);
     ShareA a_share(a, member, top, m, first, thread);
     ShareB b_share(b, member, left, n, first, thread);
-    a_share.fetch(inners);
-    b_share.fetch(inners);
+    a_share.fetch(inners, shared);
+    b_share.fetch(inners, shared + a_size);
     unsigned turn = 0;
     for (bool more = inners > 0; more;) {
-      T* const a_tile = shared + turn * (a_size + b_size);
-      T* const b_tile = a_tile + a_size;
-      a_share.keep(a_tile);
-      b_share.keep(b_tile);
-      // Two tiles take turns: what is written next is no longer read by anybody who has passed here.
+      T* const now = shared + turn * (a_size + b_size);
+      wait_for_brought();
+      // Two tiles take turns: the other one is no longer read by anybody who has passed here.
       team.barrier();
-      more = inners > Tile::deep;
-      if (more) {
-        inners -= Tile::deep;
-        a_share.fetch(inners);
-        b_share.fetch(inners);
-      }
-      sums.add(a_tile, b_tile);
       turn ^= 1u;
+      more = inners > Tile::deep;
+      sums.add(now, now + a_size, [&] {
+        if (!more) return;
+        inners -= Tile::deep;
+        T* const next = shared + turn * (a_size + b_size);
+        a_share.fetch(inners, next);
+        b_share.fetch(inners, next + a_size);
+      });
     }
+    wait_for_brought();  // the zeros of no inner indices
 
     // Neighbours in memory are made by neighbours, and the code of `then` stands here once.
 #pragma unroll 1
@@ -148,13 +160,41 @@ struct Product {
             partial[(which * m + i) * n + j] = shared[r * slice_stride + s];
           }
         } else {
-          const auto column = then.of(member, j);
-          for (unsigned r = thread / lanes; r < Sums::slice_high; r += width / lanes) {
-            const size_t i = top + Sums::row(slice, r);
-            if (i >= m) break;
-            column(i, shared[r * slice_stride + s]);
-          }
+          give(then.of(member, j), slice, top, thread / lanes, shared + s);
         }
+      }
+    }
+  }
+
+ private:
+  static constexpr unsigned step = width / lanes;
+
+  // A slice's entries in one column, from the row `first` on.
+  template <typename Column>
+  AGF_DEVICE void give(const Column& column, int slice, size_t top, unsigned first, const T* sums) const {
+    if constexpr (requires { Column::ahead; }) {
+      // What several of them are added to is asked for before the first is written: one after the other, each would
+      // wait for memory by itself.
+#pragma unroll 1
+      for (unsigned r = first; r < Sums::slice_high; r += Column::ahead * step) {
+        T before[Column::ahead];
+        bool there[Column::ahead];
+#pragma unroll
+        for (unsigned q = 0; q < Column::ahead; ++q) {
+          const size_t i = top + Sums::row(slice, r + q * step);
+          there[q] = r + q * step < Sums::slice_high && i < m;
+          before[q] = there[q] ? column.before(i) : T(0);
+        }
+#pragma unroll
+        for (unsigned q = 0; q < Column::ahead; ++q)
+          if (there[q])
+            column.put(top + Sums::row(slice, r + q * step), sums[(r + q * step) * slice_stride], before[q]);
+      }
+    } else {
+      for (unsigned r = first; r < Sums::slice_high; r += step) {
+        const size_t i = top + Sums::row(slice, r);
+        if (i >= m) break;
+        column(i, sums[r * slice_stride]);
       }
     }
   }
@@ -164,17 +204,16 @@ struct Product {
 
 // Into how many parts the inner index is cut, where tiles are too few to keep a device busy, or leave much of it idle
 // in their last round: as many as take a device of 132 multiprocessors least time, whichever one it is that runs them.
-// A part that is written and read once more costs a tile about as much as so many steps of the inner index.
+// A part that is written and read once more costs a tile about as much as so many steps of the inner index. Parts of
+// no more than eight rounds keep their room small, and what saves less than a sixteenth is not worth any.
 inline size_t parts_of(size_t tiles, size_t k, size_t at_once) {
   constexpr size_t multiprocessors = 132, least = 256, most = 64, once_more = 64;
-  const auto rounds = [&](size_t blocks) {
-    const size_t together = multiprocessors * at_once;
-    return (blocks + together - 1) / together;
-  };
+  const size_t together = multiprocessors * at_once;
+  const auto rounds = [&](size_t blocks) { return (blocks + together - 1) / together; };
   size_t best = 1, cost = rounds(tiles) * k;
-  for (size_t parts = 2; parts <= std::min(most, k / least); ++parts) {
+  for (size_t parts = 2; parts <= std::min({most, k / least, 8 * together / tiles}); ++parts) {
     const size_t steps = rounds(tiles * parts) * ((k + parts - 1) / parts + once_more);
-    if (steps < cost) best = parts, cost = steps;
+    if (steps + steps / 16 < cost) best = parts, cost = steps;
   }
   return best;
 }
@@ -193,7 +232,8 @@ AGF_CORE void run_product([[maybe_unused]] Stream stream, Product<T, Tile, Then>
   kernel.partial = nullptr;
   share(tiles, kernel);
 #else
-  const size_t wanted = parts_of(tiles, kernel.k, Tile::at_once);
+  // Eight warps keep a multiprocessor busy by themselves; a second block fills their pauses, and takes its time.
+  const size_t wanted = parts_of(tiles, kernel.k, Tile::threads < 256 ? Tile::at_once : 1);
   kernel.part = kernel.k;
   kernel.parts = 1;
   if (wanted > 1) {

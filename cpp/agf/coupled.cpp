@@ -67,7 +67,8 @@ AGF_CORE Coupled::Coupled(const Problem& problem, Backend& backend, Control& con
       trial_signal_(problem.make_signal()),
       tangent_signal_(problem.make_signal()),
       linear_signal_(problem.make_signal()),
-      scale_(problem.residual(nullptr, 0, *signal_)) {}
+      scale_(problem.residual(nullptr, 0, *signal_)),
+      faint_systems_(backend) {}
 
 AGF_CORE Coupled::~Coupled() = default;
 

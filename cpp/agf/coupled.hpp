@@ -11,6 +11,7 @@
 #include "integrate.hpp"
 #include "multistep.hpp"
 #include "problem.hpp"
+#include "systems.hpp"
 #include "trajectory.hpp"
 
 namespace AGF_SPACE {
@@ -142,8 +143,10 @@ class Coupled final : public Field {
   double rate_ = 1;  // at which Newton's iteration converges with these factors; 1: not known yet
   double debt_ = 0, shift_ = 0, tolerance_ = 0, noise_ = 0;
   Array<double> linear_theta_, linear_points_, linear_rates_, linear_faint_;
-  Array<double> hessian_, factor_, faint_hessian_, faint_factor_, faint_coupling_, faint_border_, faint_schur_;
+  Array<double> hessian_, factor_, faint_hessian_, faint_coupling_, faint_border_, faint_schur_;
   Array<int> pivots_;
+  Systems faint_systems_;
+  Array<char> faint_failed_;
   Array<double> ramp_, faint_ramp_, points_, slopes_, pushes_, rises_, rates_, squares_, goals_;
 
   AGF_CORE std::size_t coupled() const { return theta_.size() / m_; }

@@ -77,24 +77,38 @@ AGF_CORE bool Coupled::factor(double shift) {
   if (count == 0) return true;
   // Faint neuron: [[shift - rate A, -(k-2) f_v], [-rate c^T, shift - (k-2) f_lambda]], k the clock's degree.
   const double degree = faint_power();
-  faint_factor_.resize(count * m * m);
+  faint_systems_.resize(count, m);
+  faint_failed_.resize(count);
   faint_border_.resize(count * m);
   faint_schur_.resize(count);
   const double *const rates = linear_rates_.data(), *const hessian = faint_hessian_.data(),
                       *const f = linear_faint_.data(), *const coupling = faint_coupling_.data();
-  double *const factor = faint_factor_.data(), *const border = faint_border_.data(), *const schur = faint_schur_.data();
-  entries(count, m * m, [=](std::size_t j, std::size_t e) {
-    const std::size_t at = e - j * m * m;
-    factor[e] = at % (m + 1) == 0 ? -rates[j] * hessian[e] + shift : -rates[j] * hessian[e];
-  });
-  entries(count, m, [=](std::size_t j, std::size_t e) { border[e] = degree * f[e + j]; });
-  for (std::size_t j = 0; j < count; ++j) {
-    if (!backend_.cholesky(m, factor + j * m * m)) return false;
-    if (degree != 0) backend_.cholesky_solve(m, factor + j * m * m, border + j * m, 1);
+  double *const border = faint_border_.data(), *const schur = faint_schur_.data();
+  char* const failed = faint_failed_.data();
+  const auto shifted = [=](std::size_t j, int) {
+    const double* const own = hessian + j * m * m;
+    const double rate = rates[j];
+    return [=](std::size_t a, std::size_t b) {
+      const double entry = -rate * own[a * m + b];
+      return a == b ? entry + shift : entry;
+    };
+  };
+  faint_systems_.factor(count, nullptr, 1, shifted, failed);
+  const auto take = [=](std::size_t j) {
+    for (std::size_t e = 0; e < m; ++e) border[j * m + e] = degree * f[j * (m + 1) + e];
+  };
+  const auto eliminate = [=](std::size_t j) {
+    schur[j] =
+        failed[j] ? 0 : shift - degree * f[j * (m + 1) + m] - rates[j] * dot(m, coupling + j * m, border + j * m);
+  };
+  if (degree != 0) {
+    faint_systems_.solve(count, nullptr, failed, border, m, take, eliminate);
+  } else {
+    each(count, m, [=](std::size_t j) {
+      take(j);
+      eliminate(j);
+    });
   }
-  each(count, m, [=](std::size_t j) {
-    schur[j] = shift - degree * f[j * (m + 1) + m] - rates[j] * dot(m, coupling + j * m, border + j * m);
-  });
   return every(count, [=](std::size_t j) { return schur[j] > 0; });
 }
 
@@ -151,20 +165,20 @@ AGF_CORE bool Coupled::solve(const Array<int>&, double* x) {
   const double *const u = faint_.direction.data(), *const rates = linear_rates_.data(),
                       *const coupling = faint_coupling_.data(), *const border = faint_border_.data(),
                       *const schur = faint_schur_.data();
-  each(count, 4 * m, [=](std::size_t j) {
+  const auto push_on = [=](std::size_t j) {
     double *row = rows + j * (m + 1), *push = pushes + j * m;
     row[m] += rates[j] * dot(m, u + j * m, push);
     sphere::project(m, u + j * m, push);
     for (std::size_t e = 0; e < m; ++e) row[e] += rates[j] * push[e];
-  });
-  for (std::size_t j = 0; j < count; ++j) backend_.cholesky_solve(m, &faint_factor_[j * m * m], rows + j * (m + 1), 1);
-  each(count, 4 * m, [=](std::size_t j) {
+  };
+  const auto grow = [=](std::size_t j) {
     double* row = rows + j * (m + 1);
     row[m] = (row[m] + rates[j] * dot(m, coupling + j * m, row)) / schur[j];
     for (std::size_t e = 0; e < m; ++e) row[e] += border[j * m + e] * row[m];
     // A Jacobian of some steps ago belongs to another chart.
     sphere::project(m, u + j * m, row);
-  });
+  };
+  faint_systems_.solve(count, nullptr, faint_failed_.data(), rows, m + 1, push_on, grow);
   return true;
 }
 

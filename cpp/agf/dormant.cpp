@@ -7,6 +7,7 @@
 #include "integrate.hpp"
 #include "interrupt.hpp"
 #include "sphere.hpp"
+#include "systems.hpp"
 #include "tableau.hpp"
 
 namespace AGF_SPACE {
@@ -24,7 +25,7 @@ AGF_TABLE double forgetting = 36, at_rest = 1e-6;
 // Beyond these the matrices of all neurons no longer fit comfortably: conjugate gradients instead.
 AGF_TABLE std::size_t most_dense_params = 512, most_dense_entries = 60'000'000;
 
-class DormantField final : public Field {
+class DormantField final : public StiffField {
  public:
   AGF_CORE DormantField(const Problem& problem, Backend& backend, Stats& stats, const Signal& residual,
                         std::size_t count, Accuracy accuracy)
@@ -43,10 +44,11 @@ class DormantField final : public Field {
         shift_(count, 0.0),
         coupling_(count * m_),
         ramp_(problem.kinked() ? count : 0, accuracy.ramp * problem.input_scale()),
-        origin_(m_, 0.0) {
+        origin_(m_, 0.0),
+        systems_(backend) {
     if (dense_) {
       jacobian_.resize(count * m_ * m_);
-      factor_.resize(count * m_ * m_);
+      systems_.resize(count, m_);
     }
   }
 
@@ -54,21 +56,45 @@ class DormantField final : public Field {
 
   AGF_CORE Shape shape() const { return Shape{true, ramp_.empty() ? nullptr : ramp_.data()}; }
 
-  AGF_CORE void rhs(const Array<int>& which, const double* y, double* f) override {
+  AGF_CORE bool stage(const Array<int>& which, const double* y, const double* add, double* x) override {
     const std::size_t count = which.size(), m = m_;
-    points_.resize(count * m);
     const int* const at = which.data();
     const double* const u = direction.data();
-    double* const points = points_.data();
-    each_entry(count, m, [=](std::size_t k, std::size_t e) {
-      points[k * m + e] = u[static_cast<std::size_t>(at[k]) * m + e] + y[k * (m + 1) + e];
-    });
-    evaluate(count);
-    const double* const slopes = slopes_.data();
+    if (y) {
+      points_.resize(count * m);
+      double* const points = points_.data();
+      each_entry(count, m, [=](std::size_t k, std::size_t e) {
+        points[k * m + e] = u[static_cast<std::size_t>(at[k]) * m + e] + y[k * (m + 1) + e];
+      });
+      evaluate(count);
+    }
+    const double *const slopes = slopes_.data(), *const coupling = coupling_.data(), *const shift = shift_.data();
+    const char* const lost = failed.data();
     const double kappa = kappa_;
-    each_task(count, [=](std::size_t k) {
-      sphere::flow(m, kappa, u + static_cast<std::size_t>(at[k]) * m, y + k * (m + 1), slopes + k * m, f + k * (m + 1));
-    });
+    const auto flow = [=](std::size_t k) {
+      const std::size_t first = k * (m + 1);
+      if (y) sphere::flow(m, kappa, u + static_cast<std::size_t>(at[k]) * m, y + first, slopes + k * m, x + first);
+      for (std::size_t e = first; e <= first + m; ++e) x[e] = y ? x[e] + add[e] : add[e];
+    };
+    const auto grow = [=](std::size_t k) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      double* const row = x + k * (m + 1);
+      if (lost[i])
+        for (std::size_t e = 0; e <= m; ++e) row[e] = 0;
+      else
+        row[m] = (row[m] + dot(m, coupling + i * m, row)) / shift[i];
+    };
+    if (dense_) {
+      systems_.solve(count, at, lost, x, m + 1, flow, grow);
+      return true;
+    }
+    each_task(count, flow);
+    for (std::size_t k = 0; k < count; ++k) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      if (!failed[i] && !krylov(i, x + k * (m + 1))) failed[i] = 1;
+    }
+    each_task(count, grow);
+    return true;
   }
 
   // F at v = 0 to the neurons' own rows of f, and the gradient there for the Jacobian.
@@ -119,75 +145,56 @@ class DormantField final : public Field {
   // Prepares the step sizes h; failed[i] where the step is too long for an unstable direction to be followed: an
   // L-stable method would damp a mode of growth rate mu once mu h > 1 / gamma, and see no error if it is still tiny.
   AGF_CORE void factor(const Array<int>& which, const double* h) {
-    auto one = [&](std::size_t k) {
-      const auto i = static_cast<std::size_t>(which[k]);
-      failed[i] = 0;
-      shift_[i] = 1 / (Rodas5P::gamma * h[k]);
-      if (!dense_) return;
-      const std::size_t m = m_;
-      const double* const jacobian = &jacobian_[i * m * m];
-      double* const matrix = &factor_[i * m * m];
-      for (const double shift : {1 / h[k], shift_[i]}) {
-        each_below(m, [=](std::size_t a, std::size_t b) {
-          matrix[a * m + b] = a == b ? shift - jacobian[a * m + b] : -jacobian[a * m + b];
-        });
-        if (!backend_.cholesky(m, matrix)) {
-          failed[i] = 1;
-          return;
-        }
-      }
-    };
-    if (which.size() > 1 && m_ >= 48)
-      backend_.parallel(which.size(), one);
-    else
-      for (std::size_t k = 0; k < which.size(); ++k) one(k);
-  }
-
-  AGF_CORE bool solve(const Array<int>& which, double* x) override {
     const std::size_t m = m_;
-    for (std::size_t k = 0; k < which.size(); ++k) {
-      const auto i = static_cast<std::size_t>(which[k]);
-      double* row = x + k * (m + 1);
-      if (failed[i]) continue;
-      if (dense_)
-        backend_.cholesky_solve(m, &factor_[i * m * m], row, 1);
-      else if (!krylov(i, row))
-        failed[i] = 1;
-    }
     const int* const at = which.data();
-    const char* const lost = failed.data();
-    const double *const coupling = coupling_.data(), *const shift = shift_.data();
-    each_task(which.size(), [=](std::size_t k) {
+    const double* const jacobian = jacobian_.data();
+    double* const shift = shift_.data();
+    char* const lost = failed.data();
+    each(which.size(), [=](std::size_t k) {
       const auto i = static_cast<std::size_t>(at[k]);
-      double* const row = x + k * (m + 1);
-      if (lost[i])
-        for (std::size_t e = 0; e <= m; ++e) row[e] = 0;
-      else
-        row[m] = (row[m] + dot(m, coupling + i * m, row)) / shift[i];
+      lost[i] = 0;
+      shift[i] = 1 / (Rodas5P::gamma * h[k]);
     });
-    return true;
+    if (!dense_) return;
+    const auto shifted = [=](std::size_t k, int time) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      const double by = time == 0 ? 1 / h[k] : shift[i];
+      const double* const own = jacobian + i * m * m;
+      return [=](std::size_t a, std::size_t b) { return a == b ? by - own[a * m + b] : -own[a * m + b]; };
+    };
+    systems_.factor(which.size(), at, 2, shifted, lost);
   }
 
-  // Whether by the latest linearisation every tangent displacement decays faster than e^{-rate s}.
-  AGF_CORE bool contracts(int neuron, double rate) {
-    if (!dense_) return false;
-    const auto i = static_cast<std::size_t>(neuron);
+  // Those of the list where by the latest linearisation every tangent displacement decays faster than e^{-rate s}; the
+  // steps' factors are lost.
+  AGF_CORE void contracts(const Array<int>& which, const double* rates, char* out) {
     const std::size_t m = m_;
-    const double* const u = &direction[i * m];
-    const double* const jacobian = &jacobian_[i * m * m];
-    bent_.resize(m);
+    const int* const at = which.data();
+    const double *const u = direction.data(), *const jacobian = jacobian_.data();
+    char* const lost = failed.data();
+    if (!dense_) {
+      each(which.size(), [=](std::size_t k) { out[k] = 0; });
+      return;
+    }
+    bent_.resize(which.size() * m);
     double* const bent = bent_.data();
-    each_task(m, [=](std::size_t a) { bent[a] = dot(m, jacobian + a * m, u); });
-    double along = 0;
-    for (std::size_t a = 0; a < m; ++a) along -= u[a] * bent[a];
-    // The normal direction is none of them.
-    const double normal = std::max(rate, 0.0) + std::abs(along) - along;
-    double* const matrix = &factor_[i * m * m];
-    each_below(m, [=](std::size_t a, std::size_t b) {
-      const double entry = normal * u[a] * u[b] - jacobian[a * m + b];
-      matrix[a * m + b] = a == b ? entry - rate : entry;
+    each_entry(which.size(), m, [=](std::size_t k, std::size_t a) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      bent[k * m + a] = dot(m, jacobian + (i * m + a) * m, u + i * m);
     });
-    return backend_.cholesky(m, matrix);
+    const auto faster = [=](std::size_t k, int) {
+      const auto i = static_cast<std::size_t>(at[k]);
+      const double *const ui = u + i * m, *const own = jacobian + i * m * m, rate = rates[k];
+      const double along = -dot(m, ui, bent + k * m);
+      // The normal direction is none of them.
+      const double normal = std::max(rate, 0.0) + std::abs(along) - along;
+      return [=](std::size_t a, std::size_t b) {
+        const double entry = normal * ui[a] * ui[b] - own[a * m + b];
+        return a == b ? entry - rate : entry;
+      };
+    };
+    systems_.factor(which.size(), at, 1, faster, lost);
+    each(which.size(), [=](std::size_t k) { out[k] = lost[at[k]] ? 0 : 1; });
   }
 
   // Largest growth rate of a small tangent displacement; `mode` gets its direction.
@@ -225,8 +232,9 @@ class DormantField final : public Field {
   Array<char> stale_;
   Array<double> shift_, coupling_, ramp_;
   Array<double> origin_;  // (params) zeros
-  Array<double> points_, slopes_, scratch_, bent_, radial_, along_, jacobian_, factor_;
+  Array<double> points_, slopes_, scratch_, bent_, radial_, along_, jacobian_;
   Array<int> need_;
+  Systems systems_;
 
   AGF_CORE void gather(const Array<int>& which) {
     const std::size_t m = m_;
@@ -268,10 +276,8 @@ class DormantField final : public Field {
       const auto i = static_cast<std::size_t>(at[k]);
       const double *const ui = u + i * m, *const bu = bent + k * m;
       out[((own ? i : k) * m + a) * m + b] =
-          sphere::project_entry(hessian[(k * m + a) * m + b], ui[a], ui[b], bu[a], bu[b], along[k]);
-    });
-    each_entry(count, m, [=](std::size_t k, std::size_t a) {
-      out[((own ? static_cast<std::size_t>(at[k]) : k) * m + a) * m + a] -= radial[k];
+          sphere::project_entry(hessian[(k * m + a) * m + b], ui[a], ui[b], bu[a], bu[b], along[k]) -
+          (a == b ? radial[k] : 0);
     });
   }
 
@@ -436,12 +442,15 @@ AGF_CORE static RaceOutcome run_race(const Problem& problem, Backend& backend, C
   for (int i : all)
     if (neurons[static_cast<std::size_t>(i)].contracted) forgetful.push_back(i);
   field.linearize(forgetful);
-  for (int i : forgetful) {
+  Array<double> rates(forgetful.size(), -10 * options.inert);
+  Array<char> contracting(forgetful.size());
+  field.contracts(forgetful, rates.data(), contracting.data());
+  for (std::size_t k = 0; k < forgetful.size(); ++k) {
     // On an unstable point, what it would leave along was forgotten on the way there.
+    const int i = forgetful[k];
     Array<double> mode(m);
-    outcome.unresolved = outcome.unresolved ||
-                         (!field.contracts(i, -10 * options.inert) &&
-                          norm(m, &f[static_cast<std::size_t>(i) * size]) <= at_rest * field.growth(i, mode.data()));
+    outcome.unresolved = outcome.unresolved || (!contracting[k] && norm(m, &f[static_cast<std::size_t>(i) * size]) <=
+                                                                       at_rest * field.growth(i, mode.data()));
   }
 
   double finish = options.log_limit;
@@ -689,9 +698,17 @@ AGF_CORE static RaceOutcome run_race(const Problem& problem, Backend& backend, C
     to[i].log_norm = runner_of[i].log_norm;
     to[i].hint = runner_of[i].h;
   });
+  which.clear();
+  rates.clear();
   for (std::size_t i = 0; i < count; ++i)
-    neurons[i].contracted |=
-        runners[i].spent > 0 && field.contracts(static_cast<int>(i), forgetting / runners[i].spent);
+    if (runners[i].spent > 0) {
+      which.push_back(static_cast<int>(i));
+      rates.push_back(forgetting / runners[i].spent);
+    }
+  contracting.resize(which.size());
+  field.contracts(which, rates.data(), contracting.data());
+  for (std::size_t k = 0; k < which.size(); ++k)
+    neurons[static_cast<std::size_t>(which[k])].contracted |= contracting[k] != 0;
   outcome.log_elapsed = finish;
   if (outcome.winners.empty()) {
     outcome.end = RaceEnd::limit;

@@ -97,7 +97,7 @@ AGF_CORE AGF_APART void explicit_step(Field& field, const Array<int>& which, con
   });
 }
 
-AGF_CORE AGF_APART void implicit_step(Field& field, const Array<int>& which, const double* h, const double* y0,
+AGF_CORE AGF_APART void implicit_step(StiffField& field, const Array<int>& which, const double* h, const double* y0,
                                       const double* f0, Trial& trial) {
   using M = Rodas5P;
   const std::size_t size = field.size(), count = which.size();
@@ -105,33 +105,29 @@ AGF_CORE AGF_APART void implicit_step(Field& field, const Array<int>& which, con
   trial.has_f1 = false;
   trial.solved = true;
   const Stages stage = stages(trial, trial.stage[0].data());
-  double* const point = trial.work.data();
+  trial.add.resize(count * size);
   trial.scale.resize(count);
+  double *const point = trial.work.data(), *const add = trial.add.data();
   double* const scale = trial.scale.data();
   each(count, [=](std::size_t k) { scale[k] = 1.0 / h[k]; });
   for (int i = 0; i < M::stages; ++i) {
-    double* const k_i = trial.stage[i].data();
-    if (i == 0) {
-      each(count * size, [=](std::size_t e) { k_i[e] = f0[e]; });
-    } else {
+    if (i > 0) {
       Weights<M::stages> a, c;
       for (int j = 0; j < i; ++j) {
         a.of[j] = M::a(i, j);
         c.of[j] = M::c(i, j);
       }
-      each(count * size, [=](std::size_t e) {
-        double sum = y0[e];
-        for (int j = 0; j < i; ++j) sum += a.of[j] * stage.at[j][e];
-        point[e] = sum;
-      });
-      field.rhs(which, point, k_i);
       entries(count, size, [=](std::size_t k, std::size_t e) {
-        double sum = 0;
-        for (int j = 0; j < i; ++j) sum += c.of[j] * stage.at[j][e];
-        k_i[e] += scale[k] * sum;
+        double there = y0[e], sum = 0;
+        for (int j = 0; j < i; ++j) {
+          there += a.of[j] * stage.at[j][e];
+          sum += c.of[j] * stage.at[j][e];
+        }
+        point[e] = there;
+        add[e] = scale[k] * sum;
       });
     }
-    if (!field.solve(which, k_i)) {
+    if (!field.stage(which, i > 0 ? point : nullptr, i > 0 ? add : f0, trial.stage[i].data())) {
       trial.solved = false;
       return;
     }

@@ -8,21 +8,35 @@
 
 namespace AGF_SPACE {
 
-// Right-hand side of K independent autonomous systems of one size. Rows of y, f and x follow `which`.
-class Field {
+// K independent autonomous systems y' = F(y) of one size. Rows of y, f and x follow `which`.
+class StiffField {
  public:
-  AGF_CORE virtual ~Field() = default;
+  AGF_CORE virtual ~StiffField() = default;
   AGF_CORE virtual std::size_t size() const = 0;
+  // What implicit methods ask for: x = (shift I - J)^{-1} (F(y) + add) with the shift and the point of the last
+  // factorisation, without F(y) where y is null; false where it cannot be had.
+  AGF_CORE virtual bool stage(const Array<int>& which, const double* y, const double* add, double* x) = 0;
+};
+
+// The same in its parts.
+class Field : public StiffField {
+ public:
   AGF_CORE virtual void rhs(const Array<int>& which, const double* y, double* f) = 0;
-  // Implicit methods only: x <- (shift I - J)^{-1} x with the shift and the point of the last factorisation.
+  // Implicit methods only: x <- (shift I - J)^{-1} x.
   AGF_CORE virtual bool solve(const Array<int>& which, double* x) = 0;
+
+  AGF_CORE bool stage(const Array<int>& which, const double* y, const double* add, double* x) override {
+    if (y) rhs(which, y, x);
+    each(which.size() * size(), [=](std::size_t e) { x[e] = y ? x[e] + add[e] : add[e]; });
+    return solve(which, x);
+  }
 };
 
 // A step tried: the new values, the estimate of the local error, and the dense output
 //   y(s) = (1-s) y0 + s (y1 + (1-s) (d0 + s (d1 + s d2))),  0 <= s <= 1, of order 4.
 struct Trial {
   Array<double> y1, error, f1, dense[3];
-  Array<double> stage[8], work, scale;
+  Array<double> stage[8], work, add, scale;
   bool solved = true;
   bool has_f1 = false;  // f1 = F(y1) came for free
 
@@ -45,8 +59,8 @@ struct Trial {
 AGF_CORE void explicit_step(Field& field, const Array<int>& which, const double* h, const double* y0, const double* f0,
                             Trial& trial);
 // The field has been factorised at y0 with shift 1/(gamma h) for every system in `which`.
-AGF_CORE void implicit_step(Field& field, const Array<int>& which, const double* h, const double* y0, const double* f0,
-                            Trial& trial);
+AGF_CORE void implicit_step(StiffField& field, const Array<int>& which, const double* h, const double* y0,
+                            const double* f0, Trial& trial);
 
 AGF_TABLE int explicit_evaluations = 6;
 AGF_TABLE int implicit_evaluations = 7;

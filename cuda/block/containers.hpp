@@ -10,6 +10,7 @@
 
 #include "block/crew.cuh"
 #include "block/entries.hpp"
+#include "block/systems.cuh"
 
 namespace AGF_SPACE {
 
@@ -26,7 +27,9 @@ struct Shared {
   }
 };
 
-// One number of many, in a fixed order: every thread's own, then theirs in pairs; left first in shared memory.
+// One number of many, in a fixed order: every thread's own, then theirs in groups, then those of the groups, which lie
+// in shared memory behind all threads'.
+inline constexpr unsigned join_group = crew_width >= 64 ? 8 : 2, join_groups = crew_width / join_group;
 template <typename F, typename Join>
 struct Reduced {
   std::size_t n;
@@ -39,12 +42,21 @@ struct Reduced {
     for (std::size_t i = team.thread(); i < n; i += crew_width) mine = join(mine, f(i));
     part[team.thread()] = mine;
     team.barrier();
-    for (unsigned half = crew_width / 2; half > 0; half /= 2) {
-      if (team.thread() < half) part[team.thread()] = join(part[team.thread()], part[team.thread() + half]);
-      team.barrier();
-    }
+    if (team.thread() >= join_groups) return;
+    mine = part[team.thread()];
+    for (unsigned q = 1; q < join_group; ++q) mine = join(mine, part[team.thread() + q * join_groups]);
+    part[crew_width + team.thread()] = mine;
   }
 };
+
+// What comes of it, for the thread that steers.
+template <typename Join>
+AGF_CORE double joined(const Join& join) {
+  const double* const part = crew().team.template shared<double>() + crew_width;
+  double all = part[0];
+  for (unsigned q = 1; q < join_groups; ++q) all = join(all, part[q]);
+  return all;
+}
 
 template <typename F, typename Join>
 AGF_CORE AGF_APART double reduce(std::size_t n, std::size_t work, const F& f, const Join& join, double start = 0) {
@@ -54,7 +66,7 @@ AGF_CORE AGF_APART double reduce(std::size_t n, std::size_t work, const F& f, co
     return all;
   }
   share(1, Reduced<F, Join>{n, f, join, start});
-  return *crew().team.template shared<double>();
+  return joined(join);
 }
 
 }  // namespace cuda

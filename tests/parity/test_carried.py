@@ -123,6 +123,17 @@ def test_members_without_anything_to_learn_cuda():
     assert all(len(path.jumps) == 0 and path.loss[-1] == 0 for path in runs)
 
 
+def test_faint_neurons_beside_stiff_ones_cuda():
+    # Of degree 3, so that faint neurons have clocks of their own.
+    problem = dense(10, 3, 2, 1, "square")
+    start = problem.initialize(6, scale=1e-3, seed=2)
+    host, carried = (
+        agf.gradient_flow(problem, start, 2000.0, rtol=RTOL, backend=backend) for backend in ("cpp", "cuda")
+    )
+    assert carried.stats["hessians"] > 0 and min(carried.state.log_norm) < -5 < max(carried.state.log_norm)
+    np.testing.assert_allclose(carried.state.log_norm, host.state.log_norm, atol=20 * RTOL)
+
+
 def diagonal(n, d, seed, depth=2, dtype=np.float64):
     x, y = data(n, d, 1, seed)
     # Equal and opposite columns share what they grow to.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../check.hpp"
+#include "algebra/alone.cuh"
 #include "leaves.hpp"
 #include "room.hpp"
 
@@ -363,10 +364,62 @@ void eigen_families(std::size_t n) {
   }
 }
 
+// Systems of several threads, entry beside entry.
+template <int width>
+struct Alone {
+  static constexpr size_t shared_bytes = 0;
+  unsigned n, systems;
+  double *factors, *x;
+  int* ok;
+  AGF_DEVICE void operator()(const Team& team) const {
+    for (unsigned k = team.thread(); k < systems; k += width) {
+      const algebra::alone::Entries own{factors + k, n, systems};
+      ok[k] = algebra::alone::cholesky(own) ? 1 : 0;
+      if (ok[k]) algebra::alone::cholesky_solve(own, x + k, systems);
+    }
+  }
+};
+
+// Every third is not positive definite, for one reason or another.
+template <int width>
+void alone_of(std::size_t n) {
+  constexpr unsigned systems = 70;
+  std::vector<Numbers> matrices(systems);
+  const auto b = smoke::normal(n * systems, 7);
+  Numbers beside(n * n * systems);
+  const auto refused = [](unsigned k) { return k % 3 == 2; };
+  for (unsigned k = 0; k < systems; ++k) {
+    auto& a = matrices[k] = positive_definite(n, k);
+    const std::size_t at = k % n;
+    const double bad[] = {-1, 0, not_a_number, std::numeric_limits<double>::infinity()};
+    if (refused(k)) a[at * n + at] = bad[k % 4];
+    const auto given = lower_of(n, a);
+    for (std::size_t e = 0; e < n * n; ++e) beside[e * systems + k] = given[e];
+  }
+  Room room{Stream{}};
+  double* const factors = room.take(beside.data(), beside.size());
+  double* const x = room.take(b.data(), b.size());
+  int* const ok = room.take<int>(systems);
+  run<Alone, width>(static_cast<unsigned>(n), systems, factors, x, ok);
+  const auto fine = fetch(ok, systems);
+  const auto got = fetch(x, b.size());
+  for (unsigned k = 0; k < systems; ++k) {
+    CHECK((fine[k] != 0) == !refused(k));
+    if (refused(k)) continue;
+    Numbers own(n), right(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      own[i] = got[i * systems + k];
+      right[i] = b[i * systems + k];
+    }
+    CHECK(residual(n, matrices[k], own, right) <= 4);
+  }
+}
+
 template <int width>
 void all() {
   for (const std::size_t n : sizes) {
     cholesky_of<width>(n);
+    if (n <= 33) alone_of<width>(n);
     lu_of<width>(n);
     eigen_of<width>(n, symmetric(n, static_cast<unsigned>(n)));
     eigen_of<width>(n, positive_definite(n, static_cast<unsigned>(n)));

@@ -48,9 +48,9 @@ void products(double eps) {
     std::size_t m, n, k, batch;
   };
 #if defined(AGF_NARROW)
-  const Size sizes[] = {{1, 1, 1, 1}, {13, 5, 17, 2}, {20, 19, 9, 1}, {3, 3, 600, 1}};
+  const Size sizes[] = {{1, 1, 1, 1}, {13, 5, 17, 2}, {20, 19, 40, 1}, {3, 3, 600, 2}, {4, 4, 0, 1}};
 #else
-  const Size sizes[] = {{1, 1, 1, 1},     {33, 5, 17, 3},    {5, 70, 1, 2}, {7, 3, 700, 1},
+  const Size sizes[] = {{1, 1, 1, 1},     {33, 5, 17, 3},    {5, 70, 1, 2}, {7, 3, 700, 2},
                         {70, 131, 40, 1}, {150, 140, 33, 1}, {4, 4, 0, 1}};
 #endif
   for (const Size s : sizes) {
