@@ -85,7 +85,7 @@ OnDevice::~OnDevice() { cudaSetDevice(before_); }
 namespace {
 
 // The limit is the device's: calls of several threads, or of a callback within a call, share it until the last is over.
-// To set it waits for what runs, which may be waiting for that callback, so it is set by the first and the last alone.
+// To set it may wait for what runs, and that for the callback: so only the first and the last do.
 struct Deep {
   unsigned users = 0;
   std::size_t before = 0, now = 0;
