@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -81,11 +82,37 @@ OnDevice::OnDevice(int device) : before_(current_device()) {
 }
 OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
-DeepStack::DeepStack(std::size_t bytes) {
-  check(cudaDeviceGetLimit(&before_, cudaLimitStackSize), "the stacks of a device");
-  if (before_ < bytes) check(cudaDeviceSetLimit(cudaLimitStackSize, bytes), "the stacks of a device");
+namespace {
+
+// The limit is the device's: calls of several threads, or of a callback within a call, share it until the last is over.
+// To set it may wait for what runs, and that for the callback: so only the first and the last do.
+struct Deep {
+  unsigned users = 0;
+  std::size_t before = 0, now = 0;
+};
+std::mutex deep_lock;
+std::map<int, Deep> deep_stacks;
+
+}  // namespace
+
+DeepStack::DeepStack(std::size_t bytes) : device_(current_device()) {
+  const std::lock_guard held(deep_lock);
+  Deep& deep = deep_stacks[device_];
+  if (deep.users == 0) {
+    check(cudaDeviceGetLimit(&deep.before, cudaLimitStackSize), "the stacks of a device");
+    deep.now = deep.before;
+  }
+  if (deep.now < bytes) {
+    check(cudaDeviceSetLimit(cudaLimitStackSize, bytes), "the stacks of a device");
+    deep.now = bytes;
+  }
+  ++deep.users;
 }
-DeepStack::~DeepStack() { cudaDeviceSetLimit(cudaLimitStackSize, before_); }
+DeepStack::~DeepStack() {
+  const std::lock_guard held(deep_lock);
+  Deep& deep = deep_stacks[device_];
+  if (--deep.users == 0 && deep.now != deep.before) cudaDeviceSetLimit(cudaLimitStackSize, deep.before);
+}
 
 void* allocate(std::size_t bytes, Stream stream) {
   void* at = nullptr;

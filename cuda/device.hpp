@@ -62,7 +62,7 @@ class DeepStack {
   DeepStack& operator=(const DeepStack&) = delete;
 
  private:
-  std::size_t before_ = 0;
+  [[maybe_unused]] int device_ = 0;
 };
 
 // Failures throw std::runtime_error with the driver's words, lack of memory std::bad_alloc.

@@ -50,7 +50,11 @@ class DiagonalFlow {
   AGF_CORE Trajectory go() {
     if (!uninterrupted([this]() { integrate(); })) finish(control_.stop);
     gather(y_, state_);
-    if (path_.points.empty()) path_.points.push_back({state_.time, state_.scaled_time, field_.loss(), elapsed_});
+    if (path_.points.empty()) {
+      // Stopped within the first evaluation, which is then made here.
+      field_.look(y_.data());
+      path_.points.push_back({state_.time, state_.scaled_time, field_.loss(), elapsed_});
+    }
     path_.state = state_;
     path_.conserved_drift = 0;
     path_.stats.evaluations = field_.evaluations();

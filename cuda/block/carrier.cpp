@@ -7,6 +7,7 @@
 #include <map>
 #include <new>
 #include <numeric>
+#include <optional>
 #include <string_view>
 #include <thread>
 #include <type_traits>
@@ -55,6 +56,19 @@ class Pinned {
 
  private:
   void* at_;
+};
+
+// What blocks need beside the device's memory. The stacks may be gigabytes: a device that is short of them is driven
+// from the host.
+struct Quay {
+  explicit Quay(std::size_t blocks)
+      : deep(stack_bytes),
+        heads(blocks * sizeof(LineHead)),
+        rings(blocks * ring * sizeof(double)),
+        stop(sizeof(Word<std::int32_t>)) {}
+
+  const DeepStack deep;
+  const Pinned heads, rings, stop;
 };
 
 // The host's end of a block's line.
@@ -214,17 +228,20 @@ std::vector<std::size_t> BlockCarrier::carry(std::size_t runs, const Load& load,
   std::size_t bytes = least_ < usual_bytes ? least_ : std::max(least_, cargo.bytes);
   wait(stream);
 
-  const DeepStack deep(stack_bytes);
   const shared::Shape shape = shared::block_shape();
   launch.ring = ring;
   // Blocks wait for who watches, and he may want the device for himself.
   const std::size_t together = cargo.watched ? std::max(1u, shape.blocks / 2) : shape.blocks;
   const std::size_t most_blocks = std::min(together, runs);
-  const Pinned heads(most_blocks * sizeof(LineHead)), rings(most_blocks * ring * sizeof(double));
-  const Pinned stop(sizeof(Word<std::int32_t>));
-  launch.heads = static_cast<LineHead*>(heads.get());
-  launch.rings = static_cast<double*>(rings.get());
-  auto* const told = static_cast<Word<std::int32_t>*>(stop.get());
+  std::optional<Quay> quay;
+  try {
+    quay.emplace(most_blocks);
+  } catch (const std::bad_alloc&) {
+    return left;
+  }
+  launch.heads = static_cast<LineHead*>(quay->heads.get());
+  launch.rings = static_cast<double*>(quay->rings.get());
+  auto* const told = static_cast<Word<std::int32_t>*>(quay->stop.get());
   launch.stop = told;
   told->store(shared::go_on);
 
@@ -238,20 +255,20 @@ std::vector<std::size_t> BlockCarrier::carry(std::size_t runs, const Load& load,
     launch.runs = left.size();
     launch.blocks = static_cast<unsigned>(std::min({most_blocks, left.size(), room_left / bytes}));
     launch.bytes = bytes;
+    std::vector<Inbox> inboxes(launch.blocks);
     Room own(stream);
     try {
       launch.memory = own.take<unsigned char>(launch.blocks * bytes);
+      launch.which = own.take(left.data(), left.size());
+      launch.taken = own.take<unsigned long long>(1);
+      clear(launch.taken, sizeof(unsigned long long), stream);
+      wait(stream);
+      for (std::size_t b = 0; b < launch.blocks; ++b) ::new (launch.heads + b) LineHead{};
+      shared::carry(stream.handle, launch);
+      check_launch();
     } catch (const std::bad_alloc&) {
-      break;  // another process has taken it
+      break;  // another process has taken it, or there is none for the stacks
     }
-    launch.which = own.take(left.data(), left.size());
-    launch.taken = own.take<unsigned long long>(1);
-    clear(launch.taken, sizeof(unsigned long long), stream);
-    wait(stream);
-    for (std::size_t b = 0; b < launch.blocks; ++b) ::new (launch.heads + b) LineHead{};
-    std::vector<Inbox> inboxes(launch.blocks);
-    shared::carry(stream.handle, launch);
-    check_launch();
     const Listener listener(launch, told, stream);
 
     for (bool over = false; !over;) {

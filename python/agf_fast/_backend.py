@@ -97,14 +97,32 @@ def engine(name: str) -> ModuleType:
 
     Those of the compiled core drive kernels of the CPU and of a GPU alike.
     """
-    return core() if name in ("cpp", "cuda") else importlib.import_module("agf_fast.reference.engine")
+    return core() if name in ("cpp", "cuda") else reference(".engine")
+
+
+def reference(module: str = "") -> ModuleType:
+    """The readable reference, or a module of it.
+
+    Raises
+    ------
+    ImportError
+        Where SciPy is not installed, which nothing else needs.
+    """
+    try:
+        return importlib.import_module(f"agf_fast.reference{module}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "scipy":
+            raise
+        raise ImportError(
+            "the reference, backend='numpy', needs SciPy, which is not installed; pip install scipy"
+        ) from error
 
 
 def build(backend: str, name: str, data: tuple[Any, ...], device: int | None) -> Any:
     """A kernel of a resolved backend by the name of its factory, which every backend's module has."""
     if backend == "cuda":
         return getattr(_cuda_status.module(), name)(*data, device or 0)
-    library = core() if backend == "cpp" else importlib.import_module("agf_fast.reference")
+    library = core() if backend == "cpp" else reference()
     return getattr(library, name)(*data)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays import Array, ArrayKind, positive_integer, read
-from ._backend import build, core
+from ._backend import build, core, reference
 from ._factors import Factors, of_moments, of_samples
 from ._linear_theory import conjecture
 from ._members import Batch, Options, OwnOptions
@@ -415,7 +414,7 @@ class Linear(Problem):
 
 
 def _engine(backend: str) -> ModuleType:
-    return core() if backend != "numpy" else importlib.import_module("agf_fast.reference.directions")
+    return core() if backend != "numpy" else reference(".directions")
 
 
 def _moment(matrix: NDArray[Any], name: str, kind: ArrayKind) -> NDArray[np.float64]:

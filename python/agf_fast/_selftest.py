@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +54,6 @@ def selftest() -> int:
     print(table(["backend", "compared with the reference", "error", "allowed", ""], rows))
     if "cuda" not in backends:
         print(f"cuda: {_cuda_status.why()}")
-    if not _has_reference():
-        print("the runs were left out: the reference needs SciPy, pip install 'agf_fast[reference]'")
     failed = sum(not check.passed for check in checks)
     print(f"{len(checks)} comparisons, {failed} failed" if failed else f"{len(checks)} comparisons, all good")
     return 1 if failed else 0
@@ -68,15 +65,9 @@ def checks_of(backend: str) -> Iterator[Check]:
         for name, make in PROBLEMS.items():
             error = max(_leaf_errors(make, dtype, backend))
             yield Check(backend, f"{name}, {dtype}: leaves", error, LEAF_TOLERANCE[dtype])
-        if not _has_reference():
-            continue
         for name in RUNS:
             for verb, error in _run_errors(PROBLEMS[name], dtype, backend).items():
                 yield Check(backend, f"{name}, {dtype}: {verb}", error, RUN_TOLERANCE[verb][dtype])
-
-
-def _has_reference() -> bool:
-    return importlib.util.find_spec("scipy") is not None
 
 
 def _leaf_errors(make: Callable[[str], Problem], dtype: str, backend: str) -> Iterator[float]:

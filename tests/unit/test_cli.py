@@ -26,6 +26,18 @@ def test_info():
         assert any(line.split()[:1] == [key] for line in result.stdout.splitlines()), key
 
 
+def test_selftest():
+    result = command("selftest")
+    assert result.returncode == 0, result.stderr
+    assert "all good" in result.stdout and "ModularAddition, float32: gradient flow" in result.stdout
+
+
+def test_selftest_without_what_it_compares_with():
+    code = "import sys; sys.modules['scipy'] = None; from agf_fast._cli import main; sys.exit(main(['selftest']))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and "needs SciPy" in result.stderr and "Traceback" not in result.stderr
+
+
 def test_installed_script(tmp_path):
     from pathlib import Path
 

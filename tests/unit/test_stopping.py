@@ -106,6 +106,16 @@ def test_exception_in_callback_is_the_callers(verb_backend):
     assert len(caught.value.path.jumps) == 1
 
 
+@pytest.mark.parametrize("make", [agf.Diagonal, agf.Dense, agf.Linear])
+def test_a_flow_that_is_stopped_at_once_shows_its_start(make, compiled):
+    X, Y, *_ = generic_data(n=20, d=3, c=1)
+    problem = make(X, Y, activation="tanh") if make is agf.Dense else make(X, Y)
+    state = problem.initialize(scale=1e-2) if make is agf.Diagonal else problem.initialize(4, scale=1e-2, seed=0)
+    path = agf.gradient_flow(problem, state, 10.0, max_seconds=1e-9, backend=compiled)
+    assert path.status == "max_seconds"
+    np.testing.assert_allclose(path.loss[0], problem.loss(state), rtol=1e-12)
+
+
 def test_max_seconds(verb_backend):
     """The limit is looked at per tile of work: a hundredth of a second is enough to end a run of minutes."""
     X, Y, *_ = generic_data(n=2000, d=60, c=10)
