@@ -31,7 +31,7 @@ def backends(names):
 
 def pytest_sessionstart(session):
     # A device that is there and not used is a failure, not a skip.
-    if CUDA_MISSING and os.path.exists("/dev/nvidiactl"):
+    if CUDA_MISSING and any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg"))):
         raise pytest.UsageError(f"this machine has a GPU that the tests would skip: {CUDA_MISSING}")
 
 

@@ -121,8 +121,9 @@ def alternating_gradient_flow(
     backend : {"auto", "cpp", "cuda", "numpy"}
         The compiled core, a GPU, or the readable reference, which is far slower. "auto" computes where the problem's
         data are; "cuda" takes those of the host to the GPU. There one block of threads carries a small run (4e6
-        operations an evaluation, 1,500 parameters, or inputs of a diagonal network) from beginning to end, and many at
-        the same time; larger ones are driven from the host, where directions are followed in double.
+        operations an evaluation, 1,500 parameters and 256 of a neuron, or 1,500 inputs of a diagonal network) from
+        beginning to end, and many at the same time; larger ones are driven from the host, where directions are
+        followed in double.
     progress : bool, default False
         Show a progress bar, for an ensemble of members done; needs tqdm.
     callback : callable, optional
@@ -258,8 +259,9 @@ def gradient_flow(
     backend : {"auto", "cpp", "cuda", "numpy"}
         The compiled core, a GPU, or the readable reference, which is far slower. "auto" computes where the problem's
         data are; "cuda" takes those of the host to the GPU. There one block of threads carries a small run (4e6
-        operations an evaluation, 1,500 parameters, or inputs of a diagonal network) from beginning to end, and many at
-        the same time; larger ones are driven from the host, where directions are followed in double.
+        operations an evaluation, 1,500 parameters and 256 of a neuron, or 1,500 inputs of a diagonal network) from
+        beginning to end, and many at the same time; larger ones are driven from the host, where directions are
+        followed in double.
     progress : bool, default False
         Show a progress bar, for an ensemble of members done; needs tqdm.
     callback : callable, optional
