@@ -20,8 +20,8 @@ struct Operand {
   bool across;
 };
 
-// Numbers on their way from memory to a tile are in no register: a block then needs so few that another one runs beside
-// it. They are there once the threads that asked for them have waited, and met at a barrier.
+// Numbers on their way from memory to a tile are in no register. They are there once the threads that asked for them
+// have waited, and met at a barrier.
 template <typename T>
 AGF_DEVICE void bring(T* to, const T* from, bool there) {
 #if defined(__CUDA_ARCH__)
@@ -113,15 +113,15 @@ struct Product {
   AGF_DEVICE void operator()(const Team& team) const {
     T* const shared = team.shared<T>();
     const unsigned thread = team.thread();
-    const size_t block = team.block(), tile = block % (tiles_high * tiles_wide);
-    const size_t which = block / (tiles_high * tiles_wide), piece = which % parts, member = which / parts;
-    const size_t top = tile % tiles_high * Tile::high, left = tile / tiles_high * Tile::wide;
-    const size_t first = piece * part;
+    // In 32 bits as long as registers are scarce; a grid has no more blocks.
+    const auto high = static_cast<unsigned>(tiles_high), tiles = high * static_cast<unsigned>(tiles_wide);
+    const unsigned which = team.block() / tiles, tile = team.block() % tiles, down = tile % high, along = tile / high;
+    const size_t first = which % static_cast<unsigned>(parts) * part;
     size_t inners = k - first < part ? k - first : part;
 
     Sums sums(thread);
-    ShareA a_share(a, member, top, m, first, thread);
-    ShareB b_share(b, member, left, n, first, thread);
+    ShareA a_share(a, which / static_cast<unsigned>(parts), size_t{down} * Tile::high, m, first, thread);
+    ShareB b_share(b, which / static_cast<unsigned>(parts), size_t{along} * Tile::wide, n, first, thread);
     a_share.fetch(inners, shared);
     b_share.fetch(inners, shared + a_size);
     unsigned turn = 0;
@@ -142,6 +142,7 @@ struct Product {
     }
     wait_for_brought();  // the zeros of no inner indices
 
+    const size_t top = size_t{down} * Tile::high, left = size_t{along} * Tile::wide;
     // Neighbours in memory are made by neighbours, and the code of `then` stands here once.
 #pragma unroll 1
     for (int slice = 0; slice < Sums::slices; ++slice) {
@@ -157,10 +158,10 @@ struct Product {
           for (unsigned r = thread / lanes; r < Sums::slice_high; r += width / lanes) {
             const size_t i = top + Sums::row(slice, r);
             if (i >= m) break;
-            partial[(which * m + i) * n + j] = shared[r * slice_stride + s];
+            partial[(size_t{which} * m + i) * n + j] = shared[r * slice_stride + s];
           }
         } else {
-          give(then.of(member, j), slice, top, thread / lanes, shared + s);
+          give(then.of(which, j), slice, top, thread / lanes, shared + s);
         }
       }
     }
@@ -232,8 +233,7 @@ AGF_CORE void run_product([[maybe_unused]] Stream stream, Product<T, Tile, Then>
   kernel.partial = nullptr;
   share(tiles, kernel);
 #else
-  // Eight warps keep a multiprocessor busy by themselves; a second block fills their pauses, and takes its time.
-  const size_t wanted = parts_of(tiles, kernel.k, Tile::threads < 256 ? Tile::at_once : 1);
+  const size_t wanted = parts_of(tiles, kernel.k, Tile::at_once);
   kernel.part = kernel.k;
   kernel.parts = 1;
   if (wanted > 1) {

@@ -51,7 +51,7 @@ template <typename T>
 struct Tiles;
 template <>
 struct Tiles<float> {
-  using Large = TileOf<128, 128, 16, 8, 8, 2>;
+  using Large = TileOf<128, 128, 16, 8, 8>;
   using Small = TileOf<32, 32, 16, 4, 4, 6>;
 };
 template <>
