@@ -42,8 +42,8 @@ AGF_DEVICE void wait_for_brought() {
 }
 
 // A thread's share of one operand's tiles, sent for before they are used: `rounds` numbers of each of some rows, which
-// lie along the memory. Threads of a warp share rows of 32 bytes, what memory hands out at once, where
-// those are inner indices: their neighbours are other outer indices, and so they do not meet in a bank when they write.
+// lie along the memory. Threads of a warp share rows of 32 bytes, what memory hands out at once, where those are inner
+// indices: their neighbours are other outer indices, and so they do not meet in a bank when they write.
 template <typename T, int extent, int deep, int width>
 class Share {
  public:
